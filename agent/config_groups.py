@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""[group.NAME]: what fails over together, and that no two groups want the same thing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.config_duration import duration_ms
+from agent.config_forms import floating_address, interface_name
+from agent.config_lines import At
+from agent.config_nodes import Addresses
+from agent.config_section import Section, did_you_mean, listed
+from agent.config_services import read_services
+from agent.core.settings import AddressSettings, Failback, GroupSettings, NodeSettings, Standby
+
+NODES_LIMIT = 20  # a node's VRRP priority is 200 less 10 for each node before it
+LATER_EXCLUSIVE = {
+    word: 'use "segment", and keep each group within one network segment'
+    for word in ("lease", "fence")
+}
+LATER_STANDBY = {"realtime": 'use "hot": the standby runs, live sessions are not drained'}
+LATER_SETTINGS = "keep the files the same on its nodes with what you use today (rsync, Ansible)"
+DAY_MS = 86_400_000
+
+Router = tuple[str, str, int, int]
+"""Site, interface, family, VRID: one virtual router on a segment."""
+
+
+@dataclass(slots=True)
+class Claims:
+    """What is taken already: addresses by anybody, virtual routers by groups."""
+
+    addresses: Addresses = field(default_factory=dict)
+    routers: dict[Router, tuple[At, str]] = field(default_factory=dict)
+
+
+def read_groups(
+    root: Section, nodes: Mapping[str, NodeSettings], claims: Claims
+) -> dict[str, GroupSettings]:
+    """The groups, as the file orders them."""
+    return {
+        name: _read_group(name, table, nodes, claims) for name, table in root.named("group").items()
+    }
+
+
+def _read_group(
+    name: str, table: Section, nodes: Mapping[str, NodeSettings], claims: Claims
+) -> GroupSettings:
+    own_nodes = _read_own_nodes(table, nodes)
+    sites = {nodes[node].site for node in own_nodes}
+    if len(sites) > 1:
+        why = f"in sites {listed(sorted(sites))}: addresses move within one site; make a group"
+        table.note("nodes", why + " in each and join them with [geo.NAME]")
+    standby = Standby(table.choice("standby", ("hot", "cold"), Standby.HOT.value, LATER_STANDBY))
+    table.choice("exclusive", ("segment",), "segment", LATER_EXCLUSIVE)
+    table.later("settings", LATER_SETTINGS)
+    failback, failback_ms = _read_failback(table)
+    addresses = _read_addresses(name, table, sites or {""}, claims)
+    services = read_services(table, standby, {address.address for address in addresses})
+    group = GroupSettings(
+        name=name,
+        nodes=own_nodes,
+        addresses=addresses,
+        services=services,
+        standby=standby,
+        failback=failback,
+        failback_ms=failback_ms,
+        advert_ms=_read_advert(table),
+        hold_ms=table.duration("hold", 10_000, 100, 3_600_000),
+        unicast=not table.flag("multicast", False),
+        checksum_pseudo=table.choice("checksum", ("pseudo", "plain"), "pseudo") == "pseudo",
+        probation_ms=table.duration("probation", 30_000, 0, DAY_MS),
+    )
+    table.close()
+    return group
+
+
+def _read_own_nodes(table: Section, nodes: Mapping[str, NodeSettings]) -> tuple[str, ...]:
+    found: dict[str, At] = {}
+    for at, node in table.texts("nodes", needed="who may own it, preferred first"):
+        if node not in nodes:
+            why = f"no such [node.*]: there are {listed(nodes)}{did_you_mean(node, nodes)}"
+            table.source.note(at, why, node)
+        elif node in found:
+            table.source.note(at, "is in the list already", node, found[node])
+        else:
+            found[node] = at
+    if len(found) > NODES_LIMIT:
+        table.note("nodes", f"at most {NODES_LIMIT} nodes in a group")
+    return tuple(found)
+
+
+def _read_failback(table: Section) -> tuple[Failback, int]:
+    found = table.text("failback", Failback.MANUAL.value)
+    if found in (Failback.MANUAL, Failback.NEVER):
+        return Failback(found), 0
+    try:
+        span_ms = duration_ms(found)
+    except ValueError:
+        words = (Failback.MANUAL.value, Failback.NEVER.value)
+        why = 'must be manual, never, or a time of good health, as in "10m"'
+        table.note("failback", why + did_you_mean(found, words))
+        return Failback.MANUAL, 0
+    if not 1000 <= span_ms <= 7 * DAY_MS:
+        table.note("failback", "must be 1s..7d of good health")
+    return Failback.AFTER, span_ms
+
+
+def _read_advert(table: Section) -> int:
+    advert_ms = table.duration("advert", 200, 10, 40_000)
+    if advert_ms % 10:
+        near_ms = max(10, round(advert_ms / 10) * 10)
+        why = f'VRRP counts hundredths of a second (RFC 9568, 5.2.7); did you mean "{near_ms}ms"'
+        table.note("advert", why)
+    return advert_ms
+
+
+def _read_addresses(
+    group: str, table: Section, sites: set[str], claims: Claims
+) -> tuple[AddressSettings, ...]:
+    found: list[AddressSettings] = []
+    tables = table.tables("address")
+    if not tables and not table.content.get("address"):
+        table.note("address", f"missing: at least one [[group.{group}.address]]")
+    for entry in tables:
+        interface = entry.form("interface", interface_name, "", needed="where it lives, as in eth0")
+        vrid = entry.whole("vrid", 0, 1, 255)
+        if "vrid" not in entry:
+            entry.note("vrid", "missing: the VRRP virtual router, 1..255, its own on the segment")
+        families: dict[int, None] = {}
+        for at, text in entry.texts("address", needed='as in "10.1.0.100/24"', one=True):
+            parsed = _claimed_address(group, entry, at, text, claims)
+            if parsed is not None:
+                families[parsed[2]] = None
+                found.append(AddressSettings(*parsed, interface, vrid))
+        entry.close()
+        if interface and vrid:
+            for family in families:
+                _claim_routers(group, entry, (interface, family, vrid), sites, claims)
+    return tuple(found)
+
+
+def _claimed_address(
+    group: str, entry: Section, at: At, text: str, claims: Claims
+) -> tuple[str, int, int] | None:
+    try:
+        parsed = floating_address(text)
+    except ValueError as error:
+        entry.source.note(at, str(error), text)
+        return None
+    if parsed[0] in claims.addresses:
+        see, whose = claims.addresses[parsed[0]]
+        entry.source.note(at, f"is {whose} already", text, see)
+    claims.addresses.setdefault(parsed[0], (at, f"an address of group {group}"))
+    return parsed
+
+
+def _claim_routers(
+    group: str, entry: Section, router: tuple[str, int, int], sites: set[str], claims: Claims
+) -> None:
+    interface, family, vrid = router
+    for site in sorted(sites):
+        see, owner = claims.routers.setdefault(
+            (site, interface, family, vrid), (entry.spot("vrid"), group)
+        )
+        if owner != group:
+            used = {key[3] for key in claims.routers if key[:3] == (site, interface, family)}
+            free = next((n for n in (*range(vrid, 256), *range(1, vrid)) if n not in used), "none")
+            why = f"is the virtual router of group {owner} for IPv{family} on {interface}"
+            entry.note("vrid", f"{why}; free there: {free}", see)
+            return

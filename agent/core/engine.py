@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The agent's core: samples, answers, the keeper's reports and operators in; words and deeds out.
+
+It routes events to the services' table (`care`), the groups' table (`role`) and the names' table
+(`geo`), and turns what they say into actions, each with its journal record before it. Nothing here
+touches the world: `step` returns actions, `deadline` says when it wants to be woken next.
+"""
+
+from collections import deque
+from functools import partial
+from typing import Any
+
+from agent.core import naming, notice, operate, tending, word
+from agent.core import role as roles
+from agent.core.alarm import AlarmBook
+from agent.core.care import Care
+from agent.core.geo import Geo
+from agent.core.model import (
+    AgentAction,
+    AgentEvent,
+    Asked,
+    Checked,
+    ConfigAccepted,
+    ConfigRefused,
+    Decision,
+    Health,
+    KeepEpoch,
+    KeeperLost,
+    KeeperSaid,
+    Outcome,
+    Record,
+    Sampled,
+    Severity,
+    SourceFailed,
+    StoreFailed,
+    StoreMended,
+    Tell,
+    Ticked,
+    Word,
+)
+from agent.core.resource import ResourceWatch
+from agent.core.role import ACTIVE, PROBATION, QUARANTINE, STARTING, Role
+from agent.core.settings import Settings
+
+TICK_MS = 1000
+KEPT_DECISIONS = 256
+HELD = ("active", "doubt", "giving")
+
+
+class AgentCore:
+    """One node's agent. epochs: what the store holds, by "group:NAME", "owned:NAME", "left:NAME"
+    and "geo:NAME". `step(event, now)`, then `deadline()`; times in ms of one clock.
+    """
+
+    def __init__(self, settings: Settings, epochs: dict[str, int], now: int) -> None:
+        self.settings = settings
+        self.now = now
+        self.began_ms = now
+        self.out: list[AgentAction] = []
+        self.alarms = AlarmBook()
+        self.decisions: deque[tuple[int, Decision]] = deque(maxlen=KEPT_DECISIONS)
+        self.keeper: KeeperSaid | None = None
+        self.keeper_ms = now
+        self.keeper_lost = ""
+        self.resources: dict[str, ResourceWatch] = {}
+        self.devices: dict[str, notice.Device] = {
+            name: notice.Device(device, now) for name, device in settings.devices.items()
+        }
+        self.config_problems: tuple[str, ...] = ()
+        self.store_failed = ""
+        self.maintenance_until = 0
+        self.maintenance_by = ""
+        self.pending: list[operate.Pending] = []
+        self.packets: dict[str, tuple[int, int]] = {}  # kind -> (count, when it last grew)
+        self.without_standby: dict[str, int] = {}
+        self.geos = {
+            name: Geo(
+                geo, partial(naming.ask, self), partial(naming.reply, self), self.site_answers
+            )
+            for name, geo in settings.geos.items()
+        }
+        self._ops: dict[int, tuple[str, Any]] = {}
+        self._next_op = 0
+        self._tick_at = now
+        self.words: dict[str, Word] = {}
+        self.roles: dict[str, Role] = {}
+        for group in settings.own_groups():
+            cares = [
+                Care(group.name, service, partial(tending.order, self), group.standby.value)
+                for service in group.services
+            ]
+            role = self.roles[group.name] = Role(group, cares)
+            role.epoch = role.ceiling = epochs.get(f"group:{group.name}", 0)
+            if epochs.get(f"owned:{group.name}", 0) > epochs.get(f"left:{group.name}", 0):
+                role.state = PROBATION  # it owned the group and never let go: it fell
+        for name, geo in self.geos.items():
+            geo.epoch = epochs.get(f"geo:{name}", 0)
+
+    # ------------------------------------------------------------ the two calls
+
+    def step(self, event: AgentEvent, now: int) -> list[AgentAction]:
+        """Take in one event; the actions are to be carried out in order."""
+        self.now = now
+        out: list[AgentAction] = []
+        self.out = out
+        if _HANDLERS[type(event)](self, event) is not False:
+            word.speak(self)
+        return out
+
+    def deadline(self) -> int:
+        """When to feed `Ticked` next."""
+        return self._tick_at
+
+    # ------------------------------------------------------------ what all handlers use
+
+    def note(self, kind: str, subject: str, text: str, **detail: Any) -> None:
+        """A line for the journal."""
+        self.out.append(Record(kind, subject, text, detail))
+
+    def raise_alarm(
+        self, kind: str, subject: str, text: str, severity: Severity | None = None
+    ) -> None:
+        """Tells people where this is an edge."""
+        alarm = self.alarms.raise_(kind, subject, text, self.now, severity)
+        if alarm is not None:
+            self.note("alarm", subject, f"{alarm.severity}: {text}", id=alarm.alarm_id)
+            self.out.append(Tell(alarm))
+
+    def clear_alarm(self, kind: str, subject: str, text: str) -> None:
+        """Tells people where this is an edge."""
+        alarm = self.alarms.clear(kind, subject, self.now, text)
+        if alarm is not None:
+            self.note("alarm", subject, f"cleared: {text}", id=alarm.alarm_id)
+            self.out.append(Tell(alarm))
+
+    def decided(self, decision: Decision) -> None:
+        """Remember it for `explain`, and write it down."""
+        self.decisions.append((self.now, decision))
+        text = f"{decision.rule}: {decision.before} -> {decision.after}: {decision.why}"
+        self.out.append(Record("decision", decision.machine, text, {"inputs": decision.inputs}))
+
+    def begin(self, what: str, subject: Any) -> int:
+        """A number for an operation, so that its outcome finds its way home."""
+        self._next_op += 1
+        self._ops[self._next_op] = (what, subject)
+        return self._next_op
+
+    def maintained(self) -> bool:
+        """Whether maintenance is on."""
+        return self.now < self.maintenance_until
+
+    def owner(self, group: str) -> str:
+        """The node that is known to serve the group; "" if none is."""
+        said = self.keeper
+        if said is None:
+            return ""
+        deed = said.groups.get(group)
+        if deed is not None and deed.state in HELD:
+            return self.settings.node
+        for name, peer in said.peers.items():
+            if peer.state == "alive" and peer.groups.get(group, ("", False))[0] in HELD:
+                return name
+        return ""
+
+    def site_answers(self, site: str) -> bool:
+        """Whether a group that serves some name at `site` is seen to be in service there."""
+        groups = {geo.groups[site] for geo in self.settings.geos.values() if site in geo.groups}
+        for group in groups:
+            owner = self.owner(group)
+            if owner and self.settings.nodes[owner].site == site:
+                return owner != self.settings.node or self._serves_well(group)
+        return False
+
+    def _serves_well(self, group: str) -> bool:
+        role = self.roles.get(group)
+        return role is not None and all(
+            care.health(self.now) in (Health.UP, Health.DEGRADED) for care in role.cares
+        )
+
+    # ------------------------------------------------------------ samples and answers
+
+    def _sampled(self, event: Sampled) -> None:
+        device = self.devices.get(event.source)
+        if event.source.startswith(notice.NMS):
+            self.clear_alarm("trap-undelivered", event.source, "they are taken again")
+        elif device is not None:
+            notice.device_sampled(self, device, event.readings)
+        else:
+            notice.host_sampled(self, event.readings)
+
+    def _source_failed(self, event: SourceFailed) -> None:
+        notice.source_failed(self, event)
+
+    # ------------------------------------------------------------ outcomes
+
+    def _outcome(self, event: Outcome) -> bool:
+        what, subject = self._ops.pop(event.op_id, ("", None))
+        if not what:
+            return False  # late, or of an earlier life: it answers nothing that is asked now
+        self.note("outcome", what, event.detail or "", op_id=event.op_id, ok=event.ok)
+        if what == "service" and subject.op_id == event.op_id:
+            subject.detail = event.detail or subject.detail
+            ok = event.ok
+            if "running" in event.facts:  # it was looked at
+                ok = event.facts["running"] is False
+            tending.fire_care(
+                self, subject, "done" if ok else "unknown" if ok is None else "failed"
+            )
+        elif what == "ceiling":
+            role, ceiling = subject
+            role.storing = 0
+            if event.ok:
+                role.ceiling = max(role.ceiling, ceiling)
+        elif what == "geo" and subject.op_id == event.op_id:
+            naming.outcome(self, subject, event)
+        return True
+
+    # ------------------------------------------------------------ the keeper
+
+    def _keeper_said(self, event: KeeperSaid) -> bool | None:
+        before, self.keeper, self.keeper_ms = self.keeper, event, self.now
+        if self.keeper_lost:
+            self.keeper_lost = ""
+            self.clear_alarm("keeper-lost", "keeper", "it is back")
+        for decision in event.decisions:
+            if decision.machine != "packets":
+                self.decided(decision)
+        notice.keeper_noticed(self, before, event)
+        changed = before is None or before.groups != event.groups or before.peers != event.peers
+        if not changed and not event.decisions:
+            return False
+        for name, role in self.roles.items():
+            deed = event.groups.get(name)
+            if deed is None:
+                continue
+            role.deed_state, role.deed_active = deed.state, deed.active
+            role.orphaned = deed.orphaned
+            role.epoch = max(role.epoch, deed.epoch)
+            if deed.state in HELD:
+                self.fire_role(role, "took")
+                role.last_owner = self.settings.node
+            elif role.state == ACTIVE:
+                self.fire_role(role, "left")
+                role.last_owner = deed.active or role.last_owner
+            else:
+                role.last_owner = deed.active or role.last_owner
+            self._settle_standby(role)
+        operate.settle(self)
+        return True
+
+    def _settle_standby(self, role: Role) -> None:
+        """What a node without the addresses has to do: come up, or go down again."""
+        assert self.keeper is not None
+        name, me = role.settings.name, self.settings.node
+        wanted = any(
+            peer.state == "alive" and peer.wanted.get(name) == me
+            for peer in self.keeper.peers.values()
+        )
+        if role.orphaned:
+            self.fire_role(role, "orphaned")
+        elif wanted or role.order == "take":
+            self.fire_role(role, "wanted")
+        elif role.state == STARTING and role.deed_active not in ("", me):
+            self.fire_role(role, "served")
+
+    def _keeper_gone(self, event: KeeperLost) -> None:
+        self.keeper_lost = event.why
+        self.raise_alarm("keeper-lost", "keeper", event.why)
+
+    def fire_role(self, role: Role, event: str) -> None:
+        """One event into a group's table, with its record."""
+        role.now, role.event = self.now, event
+        before = role.state
+        choice = roles.TABLE.choose(before, event, role)
+        row = choice.row
+        if row is None:
+            return
+        role.state = row.next or before
+        role.rule = row.rule
+        name = role.settings.name
+        if not row.quiet:
+            self.decided(
+                Decision(
+                    f"role {name}",
+                    row.rule,
+                    before,
+                    role.state,
+                    row.why,
+                    {"keeper": role.deed_state, "epoch": role.epoch, "orphaned": role.orphaned},
+                    tuple(choice.rejected),
+                )
+            )
+        for effect in choice.effects:
+            effect(role)
+        while role.marks:
+            mark = role.marks.pop(0)
+            op_id = self.begin("mark", role)
+            self.note("intent", f"group {name}", f"{mark} epoch {role.epoch}", op_id=op_id)
+            self.out.append(KeepEpoch(op_id, f"{mark}:{name}", role.epoch))
+        moved = role.last_owner not in ("", self.settings.node)
+        if role.state == ACTIVE and before != ACTIVE and moved:
+            text = f"from {role.last_owner} to {self.settings.node} under epoch {role.epoch}"
+            self.raise_alarm("group-moved", f"group {name}", text)
+        if role.state == QUARANTINE:
+            self.raise_alarm("group-quarantined", f"group {name}", row.why)
+        elif before == QUARANTINE:
+            self.clear_alarm("group-quarantined", f"group {name}", row.why)
+
+    # ------------------------------------------------------------ people, files
+
+    def _asked(self, event: Asked) -> None:
+        operate.asked(self, event)
+
+    def _config_refused(self, event: ConfigRefused) -> None:
+        self.config_problems = event.problems
+        first = event.problems[0] if event.problems else "unreadable"
+        more = f" (and {len(event.problems) - 1} more)" if len(event.problems) > 1 else ""
+        self.raise_alarm("config-refused", "configuration", f"{first}{more}; the old one stays")
+
+    def _config_accepted(self, event: ConfigAccepted) -> None:
+        self.config_problems = ()
+        self.note("config", "configuration", "accepted", digest=event.digest)
+        self.clear_alarm("config-refused", "configuration", "the file on disk is in force")
+
+    def _store_failed(self, event: StoreFailed) -> None:
+        self.store_failed = event.detail
+        self.raise_alarm("store-failed", "store", event.detail)
+
+    def _store_mended(self, _: StoreMended) -> None:
+        self.store_failed = ""
+        self.clear_alarm("store-failed", "store", "it can be written again")
+
+    # ------------------------------------------------------------ time
+
+    def _ticked(self, _: Ticked) -> bool | None:
+        if self.now < self._tick_at:
+            return None
+        self._tick_at = self.now + TICK_MS
+        for alarm in self.alarms.settle(self.now):
+            self.note("alarm", alarm.subject, f"cleared: {alarm.text}", id=alarm.alarm_id)
+            self.out.append(Tell(alarm))
+        for role in self.roles.values():
+            self._tick_role(role)
+        for geo in self.geos.values():
+            if geo.late_at and self.now >= geo.late_at:
+                naming.fire_geo(self, geo, "late")
+        notice.watch_time(self)
+        operate.settle(self)
+        return None
+
+    def _tick_role(self, role: Role) -> None:
+        role.maintenance = self.maintained()
+        for care in role.cares:
+            if care.late_at and self.now >= care.late_at:
+                tending.fire_care(self, care, "late")
+        if role.state == PROBATION:
+            well = all(c.well and c.health(self.now) is Health.UP for c in role.cares) or role.cold
+            if not well:
+                role.proven_since = 0
+            elif not role.proven_since:
+                role.proven_since = self.now
+            if role.proven_since and self.now - role.proven_since >= role.settings.probation_ms:
+                self.fire_role(role, "proven")
+
+
+_HANDLERS: dict[type, Any] = {
+    Sampled: AgentCore._sampled,
+    SourceFailed: AgentCore._source_failed,
+    Checked: tending.checked,
+    Outcome: AgentCore._outcome,
+    KeeperSaid: AgentCore._keeper_said,
+    KeeperLost: AgentCore._keeper_gone,
+    Asked: AgentCore._asked,
+    ConfigRefused: AgentCore._config_refused,
+    ConfigAccepted: AgentCore._config_accepted,
+    StoreFailed: AgentCore._store_failed,
+    StoreMended: AgentCore._store_mended,
+    Ticked: AgentCore._ticked,
+}

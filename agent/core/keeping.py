@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The keeper's words: events that its sockets hand in, actions that they carry out.
+
+These are made and read at every packet: plain slots classes, made once and not changed afterwards.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.core.model import KeeperSaid, Word
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(slots=True)
+class AdvertSeen:
+    """A well-formed VRRPv3 advertisement for a virtual router.
+
+    form: how its IPv4 checksum was made, "pseudo" or "plain" ("v6" for IPv6).
+    """
+
+    interface: str
+    family: int
+    vrid: int
+    source: str
+    priority: int
+    interval_ms: int
+    addresses: tuple[str, ...]
+    form: str
+
+
+@dataclass(slots=True)
+class PacketRefused:
+    """A packet that must not be believed: counted by `kind`, reported once for each source.
+
+    kind: advert-malformed advert-checksum advert-ttl peer-malformed peer-key peer-replayed.
+    """
+
+    kind: str
+    source: str
+    detail: str
+
+
+@dataclass(slots=True)
+class PeerHeard:
+    """A signed packet of a peer, its signature and counter already found good.
+
+    role: keeper agent. path: index of the network it came by. kind: beat ask answer handover
+    taken yielded claim. fresh: the sender knows our present boot, so that this cannot be a replay;
+    an `ask` may be answered without, nothing else may be believed. body: as `kind` says.
+    """
+
+    node: str
+    role: str
+    path: int
+    kind: str
+    boot: int
+    counter: int
+    fresh: bool
+    body: dict[str, Any]
+
+
+@dataclass(slots=True)
+class NeighbourSeen:
+    """Somebody on `interface` says (ARP, ND) that `address` is at `mac`; not our own frames."""
+
+    interface: str
+    address: str
+    mac: str
+
+
+@dataclass(slots=True)
+class LinkSeen:
+    """Carrier came or went; also once for each interface at start."""
+
+    interface: str
+    up: bool
+
+
+@dataclass(slots=True)
+class AddressSeen:
+    """The kernel says that one of our floating addresses is there, or gone."""
+
+    interface: str
+    address: str
+    present: bool
+
+
+@dataclass(slots=True)
+class WordGiven:
+    """The agent's word: its beat. Repeated words are how the keeper knows that it lives."""
+
+    words: dict[str, Word]
+
+
+@dataclass(slots=True)
+class Told:
+    """The supervisor or systemd: stop (hand over what we have, then end), or restart (keep it)."""
+
+    what: str  # stop restart
+
+
+@dataclass(slots=True)
+class Woken:
+    """The deadline has come that `deadline()` asked for. due_ms: when it was due."""
+
+    due_ms: int
+
+
+KeeperEvent = (
+    AdvertSeen
+    | PacketRefused
+    | PeerHeard
+    | NeighbourSeen
+    | LinkSeen
+    | AddressSeen
+    | WordGiven
+    | Told
+    | Woken
+)
+
+# ---------------------------------------------------------------- actions
+
+
+@dataclass(slots=True)
+class SendAdvert:
+    """One advertisement for each virtual router of the group. priority 0: leaving."""
+
+    group: str
+    priority: int
+
+
+@dataclass(slots=True)
+class TakeAddresses:
+    """All of the group's addresses in one send, with a lifetime that must be refreshed."""
+
+    group: str
+    lifetime_s: int
+    epoch: int
+
+
+@dataclass(slots=True)
+class RefreshAddresses:
+    """Renew the lifetimes."""
+
+    group: str
+    lifetime_s: int
+
+
+@dataclass(slots=True)
+class ReleaseAddresses:
+    """Remove all of the group's addresses in one send."""
+
+    group: str
+
+
+@dataclass(slots=True)
+class Announce:
+    """Gratuitous ARP and unsolicited neighbour advertisements: each address once."""
+
+    group: str
+
+
+@dataclass(slots=True)
+class SendPeer:
+    """Signed, on every path to `node` ("" = all peers), to its keeper and, for `ask`, its agent."""
+
+    node: str
+    kind: str
+    body: dict[str, Any] = field(default_factory=dict)
+    agent_too: bool = False
+
+
+@dataclass(slots=True)
+class AskNeighbour:
+    """ARP request or neighbour solicitation for a peer's real address."""
+
+    interface: str
+    address: str
+
+
+@dataclass(slots=True)
+class Report:
+    """To the agent: the state of everything, and the decisions since the last report."""
+
+    said: KeeperSaid
+
+
+@dataclass(slots=True)
+class Finish:
+    """Everything is handed over or let go: the process may end."""
+
+
+KeeperAction = (
+    SendAdvert
+    | TakeAddresses
+    | RefreshAddresses
+    | ReleaseAddresses
+    | Announce
+    | SendPeer
+    | AskNeighbour
+    | Report
+    | Finish
+)
+
+# ---------------------------------------------------------------- configuration
+
+
+@dataclass(slots=True)
+class Router:
+    """One virtual router: a family's addresses of a group on one interface."""
+
+    family: int
+    vrid: int
+    interface: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class KeptGroup:
+    """A group as the keeper needs it. peers: the group's other nodes, preferred first."""
+
+    name: str
+    priority: int  # 1..254: by the node's place in the group's list
+    place: int  # of this node in the group's list, 0 is preferred
+    advert_ms: int
+    hold_ms: int
+    routers: tuple[Router, ...]
+    peers: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class KeptPeer:
+    """A peer. asked: (interface, address) pairs of it that can be asked by ARP or ND."""
+
+    name: str
+    paths: tuple[str, ...]
+    asked: tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Keeping:
+    """Everything that the keeper's core is configured with."""
+
+    node: str
+    boot: int  # random, drawn by the shell at each start of the process
+    groups: dict[str, KeptGroup]
+    peers: dict[str, KeptPeer]
+    sources: dict[str, str]  # a node's real address, ours too -> its name
+    lifetime_s: int = 3
+    refresh_ms: int = 1000
+    beat_ms: int = 1000  # to the peers; at once at each change
+    report_ms: int = 250  # to the agent; at once at each change
+    asks: int = 3  # how often a silent peer is asked, in every way, before it is believed gone
+    ask_gap_ms: int = 30

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The keeper's kit: everything it needs, forged beforehand, so that it builds and parses nothing.
+
+`drivers.forge` writes it as JSON (bytes in base64) at every load of the configuration; the keeper
+reads it at its start. Interface numbers, MACs and own addresses are as they were at forging: when
+an interface is made anew, forge again.
+"""
+
+import json
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from agent.core.keeping import Keeping, KeptGroup, KeptPeer, Router
+
+VERSION = 1
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface as found. addresses: (address, prefix length), floating ones too."""
+
+    name: str
+    index: int
+    mac: str
+    addresses: tuple[tuple[str, int], ...] = ()
+    forwarding: bool = False  # IPv6: this host is a router on it (RFC 4861 4.4, flag R)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Netlink messages for one send; the last one alone asks for an ACK.
+
+    lifetimes: where its 32-bit lifetimes lie, host byte order, to be patched before sending. The
+    sequence number of a message is 1 + the index, in KitGroup.addresses, of what it is about.
+    """
+
+    messages: bytes
+    lifetimes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KitAddress:
+    """A floating address of a group: `family` 4 or 6."""
+
+    interface: str
+    index: int
+    family: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class KitRouter:
+    """A virtual router and whom its advertisements go to. source: our own address there."""
+
+    family: int
+    vrid: int
+    interface: str
+    index: int
+    addresses: tuple[str, ...]
+    source: str
+    destinations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KitFrame:
+    """An Ethernet frame to send as it is."""
+
+    interface: str
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KitGroup:
+    """A group's bytes. missing: why it cannot be kept here until the kit is forged again."""
+
+    addresses: tuple[KitAddress, ...]
+    routers: tuple[KitRouter, ...]
+    take: tuple[Batch, ...]
+    release: tuple[Batch, ...]
+    announcements: tuple[KitFrame, ...]
+    checksum_pseudo: bool
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KitPeer:
+    """Where a node listens: its keeper on `port`, its agent on the next one, on each path."""
+
+    name: str
+    paths: tuple[str, ...]
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class KitQuestion:
+    """The frame that asks for `address`: an ARP request or a neighbour solicitation."""
+
+    interface: str
+    address: str
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """keeping.boot is 0 here: the keeper draws it. interfaces: name -> (index, MAC), as forged.
+
+    digest: of the configuration file. own: this node itself, as its peers see it.
+    """
+
+    keeping: Keeping
+    own: KitPeer
+    key_file: str
+    digest: str
+    peers: dict[str, KitPeer]
+    interfaces: dict[str, tuple[int, str]]
+    groups: dict[str, KitGroup] = field(default_factory=dict)
+    questions: tuple[KitQuestion, ...] = ()
+
+
+def dump(kit: Kit) -> bytes:
+    """JSON, UTF-8."""
+    return json.dumps({"kit": VERSION} | asdict(kit), default=_base64).encode()
+
+
+def _base64(value: Any) -> str:
+    if isinstance(value, bytes):
+        return b2a_base64(value, newline=False).decode()
+    raise TypeError(f"a kit holds no {type(value).__name__}")
+
+
+def load(data: bytes) -> Kit:
+    """ValueError, with what to do now, where the bytes are no kit of this version."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"the kit cannot be read ({error}): forge it again, with `standpipe run` or"
+            " python -m drivers.forge"
+        ) from error
+    if not isinstance(value, dict) or value.get("kit") != VERSION:
+        raise ValueError(
+            f"this is no kit of version {VERSION}: forge it again with the installed version"
+        )
+    try:
+        return _kit(value)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the kit is damaged ({type(error).__name__}: {error}): forge it again"
+        ) from error
+
+
+def _kit(value: dict[str, Any]) -> Kit:
+    interfaces = {name: (int(i), str(mac)) for name, (i, mac) in value["interfaces"].items()}
+    return Kit(
+        keeping=_keeping(value["keeping"]),
+        own=_peer(value["own"]),
+        key_file=value["key_file"],
+        digest=value["digest"],
+        peers={name: _peer(peer) for name, peer in value["peers"].items()},
+        interfaces=interfaces,
+        groups={name: _group(group) for name, group in value["groups"].items()},
+        questions=_all(_question, value["questions"]),
+    )
+
+
+def _keeping(value: dict[str, Any]) -> Keeping:
+    groups = {name: _kept_group(group) for name, group in value["groups"].items()}
+    peers = {name: _kept_peer(peer) for name, peer in value["peers"].items()}
+    return _made(Keeping, value, groups=groups, peers=peers, sources=dict(value["sources"]))
+
+
+def _kept_group(value: dict[str, Any]) -> KeptGroup:
+    routers = _all(lambda it: _made(Router, it, addresses=tuple(it["addresses"])), value["routers"])
+    return _made(KeptGroup, value, routers=routers, peers=tuple(value["peers"]))
+
+
+def _kept_peer(value: dict[str, Any]) -> KeptPeer:
+    asked = tuple((str(interface), str(address)) for interface, address in value["asked"])
+    return _made(KeptPeer, value, paths=tuple(value["paths"]), asked=asked)
+
+
+def _group(value: dict[str, Any]) -> KitGroup:
+    return KitGroup(
+        addresses=_all(lambda it: _made(KitAddress, it), value["addresses"]),
+        routers=_all(_router, value["routers"]),
+        take=_all(_batch, value["take"]),
+        release=_all(_batch, value["release"]),
+        announcements=_all(_frame, value["announcements"]),
+        checksum_pseudo=value["checksum_pseudo"],
+        missing=tuple(value["missing"]),
+    )
+
+
+def _router(value: dict[str, Any]) -> KitRouter:
+    lists = {name: tuple(value[name]) for name in ("addresses", "destinations")}
+    return _made(KitRouter, value, **lists)
+
+
+def _batch(value: dict[str, Any]) -> Batch:
+    batch = Batch(_bytes(value["messages"]), tuple(value["lifetimes"]))
+    if any(not 0 <= at <= len(batch.messages) - 4 for at in batch.lifetimes):
+        raise ValueError("a lifetime lies outside its batch")
+    return batch
+
+
+def _frame(value: dict[str, Any]) -> KitFrame:
+    return KitFrame(value["interface"], _bytes(value["frame"]))
+
+
+def _question(value: dict[str, Any]) -> KitQuestion:
+    return _made(KitQuestion, value, frame=_bytes(value["frame"]))
+
+
+def _peer(value: dict[str, Any]) -> KitPeer:
+    return _made(KitPeer, value, paths=tuple(value["paths"]))
+
+
+def _bytes(value: str) -> bytes:
+    return a2b_base64(value, strict_mode=True)
+
+
+def _all(make: Callable[[dict[str, Any]], Made], values: list[dict[str, Any]]) -> tuple[Made, ...]:
+    return tuple([make(value) for value in values])
+
+
+def _made(kind: type[Made], value: dict[str, Any], **instead: Any) -> Made:
+    """A dataclass from its own fields in `value`, some of them read otherwise."""
+    names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: value[name] for name in names if name not in instead}, **instead)

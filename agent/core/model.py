@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The words that cross the core's border: what comes in, what goes out.
+
+Events are past tense, actions imperative. `now` beside them is integer milliseconds of a monotonic
+clock that counts suspend. An operation that timed out has `ok=None`: unknown, not failed.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Health(StrEnum):
+    """No answer is UNKNOWN, never DOWN."""
+
+    UP = "up"
+    DEGRADED = "degraded"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+class Severity(StrEnum):
+    """ITU-T X.733 perceived severity."""
+
+    CRITICAL = "critical"
+    MAJOR = "major"
+    MINOR = "minor"
+    WARNING = "warning"
+    CLEARED = "cleared"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a driver saw of one resource.
+
+    resource: "disk:/var", "ups:ups1:runtime". value: None is "not known". limit: the value, in the
+    same unit, at which the resource is exhausted (None: it has none). A runtime falls towards its
+    limit, a disk rises towards it: `rising` says which. text: a state word, or what to tell people.
+    """
+
+    resource: str
+    value: float | None
+    unit: str  # bytes pct s count state ratio
+    limit: float | None = None
+    rising: bool = True
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer to "are you alive?". ok None: could not ask, which is not the service's fault."""
+
+    ok: bool | None
+    detail: str = ""
+    took_ms: int = 0
+
+
+# ---------------------------------------------------------------- events into the agent's core
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A watcher's round. source: "host", "ups1"."""
+
+    source: str
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFailed:
+    """A watcher's round came to nothing. error: unreachable refused garbled."""
+
+    source: str
+    error: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A service was asked."""
+
+    group: str
+    service: str
+    check: str
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an action ended: the next round's sample. facts: what was seen when it was looked at."""
+
+    op_id: int
+    ok: bool | None
+    detail: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDeed:
+    """What the keeper says of one group: the truth about addresses on this node.
+
+    state: init backup active doubt giving. `orphaned`: no active node is heard of any more and this
+    node would take over if it were ready. active: the node (or foreign router) heard as active.
+    """
+
+    state: str
+    epoch: int = 0
+    orphaned: bool = False
+    active: str = ""
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDeed:
+    """What the keeper says of a peer. state: unknown alive asking held silent.
+
+    groups: name -> (state, ready). wanted: group -> the node that the peer would hand it over to,
+    were that node ready.
+    """
+
+    state: str
+    boot: str = ""
+    groups: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    wanted: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperSaid:
+    """The keeper's regular word, and at once at each change."""
+
+    groups: dict[str, GroupDeed]
+    peers: dict[str, PeerDeed]
+    links: dict[str, bool]  # interface -> carrier
+    counters: dict[str, int]  # bad packets by kind
+    decisions: tuple["Decision", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperLost:
+    """Its beat is missing, or it was seen to die."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An operator asked for something over the CLI socket. who: "root (uid 0)"."""
+
+    request_id: int
+    verb: str  # switchover failover maintenance clear
+    args: dict[str, Any]
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRefused:
+    """A reload was refused; the running configuration stays."""
+
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAccepted:
+    """The configuration on disk is the running one (again)."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The store cannot be written; protection goes on."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMended:
+    """The store can be written again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """A deadline that the core asked for has come. wall_s: for text to people only."""
+
+    wall_s: float = 0.0
+
+
+AgentEvent = (
+    Sampled
+    | SourceFailed
+    | Checked
+    | Outcome
+    | KeeperSaid
+    | KeeperLost
+    | Asked
+    | ConfigRefused
+    | ConfigAccepted
+    | StoreFailed
+    | StoreMended
+    | Ticked
+)
+
+
+# ---------------------------------------------------------------- decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A rule that fired: why, on which inputs, and which rules before it did not and why.
+
+    machine: "group sbc", "peer lon2", "role sbc", "geo voice". rejected: (rule, guard that failed).
+    """
+
+    machine: str
+    rule: str
+    before: str
+    after: str
+    why: str
+    inputs: dict[str, Any] = field(default_factory=dict)
+    rejected: tuple[tuple[str, str], ...] = ()
+
+
+# ---------------------------------------------------------------- actions out of the agent's core
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What the agent tells the keeper of one group.
+
+    ready: this node may own it. order: "" (as the rules say), "give" (hand over to `to`, or to any
+    ready peer), "take" (ask the active one to hand over to us). ceiling: the highest epoch that is
+    safely stored, so that the keeper may use up to it without a disk. epoch: the highest seen.
+    """
+
+    ready: bool
+    order: str = ""
+    to: str = ""
+    ceiling: int = 0
+    epoch: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TellKeeper:
+    """Sent at once, and repeated by the shell as the agent's beat."""
+
+    words: dict[str, Word]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlService:
+    """verb: start stop restart status."""
+
+    op_id: int
+    group: str
+    service: str
+    verb: str
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepEpoch:
+    """Store `ceiling` for `name` safely (fsync); a lower one than stored changes nothing.
+
+    Outcome.ok is True only when it is on disk.
+    """
+
+    op_id: int
+    name: str
+    ceiling: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookNames:
+    """Ask the primary for the epoch in the zone. Outcome.facts: {"epoch": int}."""
+
+    op_id: int
+    geo: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateNames:
+    """Send the world to `site`: compare-and-swap on the zone's epoch (RFC 2136 prerequisites).
+
+    Outcome.facts: {"rcode": str, "epoch": int seen afterwards, "took_ms": int}.
+    """
+
+    op_id: int
+    geo: str
+    site: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyNames:
+    """Ask every name server what it says now.
+
+    Outcome.facts: {"servers": {address: {"serial", "ok", "detail"}}}.
+    """
+
+    op_id: int
+    geo: str
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An edge. alarm_id stays the same from raise to clear; severity CLEARED is the clear."""
+
+    alarm_id: str  # "disk-filling:disk:/var"
+    kind: str  # a key of alarm.KINDS
+    subject: str  # "disk:/var", "group sbc", "device ups1"
+    severity: Severity
+    text: str
+    raised_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Store the alarm, spool its trap to every NMS, show it."""
+
+    alarm: Alarm
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A line for the journal. kind: decision intent outcome alarm operator config keeper."""
+
+    kind: str
+    subject: str
+    text: str
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """To the operator. ok None: progress; the request ends with True or False."""
+
+    request_id: int
+    ok: bool | None
+    text: str
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+AgentAction = (
+    TellKeeper
+    | ControlService
+    | KeepEpoch
+    | LookNames
+    | UpdateNames
+    | VerifyNames
+    | Tell
+    | Record
+    | Reply
+)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The agent's hand on the names' table: steps out, outcomes in, and what people are told of it."""
+
+from typing import TYPE_CHECKING
+
+from agent.core import geo as geos
+from agent.core.geo import Geo
+from agent.core.model import (
+    Decision,
+    KeepEpoch,
+    LookNames,
+    Outcome,
+    Reply,
+    UpdateNames,
+    VerifyNames,
+)
+
+if TYPE_CHECKING:
+    from agent.core.engine import AgentCore
+
+
+def outcome(core: "AgentCore", geo: Geo, event: Outcome) -> None:
+    """What a step brought, into the table."""
+    geo.detail = event.detail
+    geo.zone_epoch = max(geo.zone_epoch, int(event.facts.get("epoch", 0)))
+    servers = event.facts.get("servers")
+    if servers is not None:
+        bad = [name for name, said in servers.items() if not said["ok"]]
+        geo.agree = not bad
+        primary = geo.settings.servers[0]
+        geo.written = geo.written or bool(servers.get(primary, {}).get("ok"))
+        if bad:
+            geo.detail = f"{', '.join(bad)} does not say so yet"
+    fire_geo(core, geo, "done" if event.ok else "unknown" if event.ok is None else "failed")
+
+
+def fire_geo(core: "AgentCore", geo: Geo, event: str) -> None:
+    """One event into a name's table, with its record."""
+    geo.now, geo.event = core.now, event
+    before = geo.state
+    choice = geos.TABLE.choose(before, event, geo)
+    row = choice.row
+    if row is None:
+        return
+    if row.next:
+        geo.state = row.next
+    for effect in choice.effects:
+        effect(geo)
+    if not row.quiet:
+        core.decided(
+            Decision(
+                f"geo {geo.settings.name}",
+                row.rule,
+                before,
+                geo.state,
+                row.why,
+                {"target": geo.target, "epoch": geo.epoch, "zone_epoch": geo.zone_epoch},
+                tuple(choice.rejected),
+            )
+        )
+    if row.rule in ("N-DONE", "N-PART"):
+        core.raise_alarm("geo-moved", f"geo {geo.settings.name}", f"now at {geo.target}")
+    if row.rule == "N-PART":
+        core.raise_alarm("dns-disagrees", f"geo {geo.settings.name}", geo.detail)
+    elif row.rule == "N-DONE":
+        core.clear_alarm("dns-disagrees", f"geo {geo.settings.name}", "all servers agree")
+
+
+def ask(core: "AgentCore", geo: Geo, verb: str) -> int:
+    """Carry a step out; its op_id."""
+    op_id = core.begin("geo", geo)
+    name = geo.settings.name
+    text = f"{verb} {geo.target} epoch {geo.epoch}"
+    core.note("intent", f"geo {name}", text, op_id=op_id)
+    if verb == "look":
+        core.out.append(LookNames(op_id, name))
+    elif verb == "keep":
+        core.out.append(KeepEpoch(op_id, f"geo:{name}", geo.epoch))
+    elif verb == "write":
+        core.out.append(UpdateNames(op_id, name, geo.target, geo.epoch))
+    else:
+        core.out.append(VerifyNames(op_id, name, geo.target))
+    return op_id
+
+
+def reply(core: "AgentCore", geo: Geo, ok: bool | None, text: str) -> None:
+    """To the operator who asked for it."""
+    core.out.append(Reply(geo.request_id, ok, text))

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the agent makes of what it sees: alarms for people, and threats that move groups in time.
+
+A threat is a reason why a group should not stay on this node although it still serves well: its
+power is about to end, a resource is about to. The keeper hands over only to a ready peer.
+"""
+
+from typing import TYPE_CHECKING
+
+from agent.core.model import (
+    KeeperSaid,
+    PeerDeed,
+    Reading,
+    Severity,
+    SourceFailed,
+)
+from agent.core.resource import ResourceWatch
+from agent.core.role import ACTIVE
+from agent.core.settings import DeviceSettings
+
+if TYPE_CHECKING:
+    from agent.core.engine import AgentCore
+
+ALONE_MS = 10_000  # an active group without a ready standby for so long is an alarm
+NMS = "nms:"  # sources that are receivers of traps
+QUIET_MS = 600_000  # packets that were refused are forgotten after this
+FAILS = 3  # rounds of a device that fail before people are told
+
+
+class Device:
+    """An SNMP device as last seen. readings: by the part of the name behind "ups:NAME:"."""
+
+    __slots__ = ("detail", "fails", "heard_ms", "readings", "settings")
+
+    def __init__(self, settings: DeviceSettings, now: int) -> None:
+        self.settings = settings
+        self.readings: dict[str, Reading] = {}
+        self.heard_ms = now
+        self.fails = 0
+        self.detail = "not heard yet"
+
+    def value(self, part: str) -> float | None:
+        """None: not known."""
+        reading = self.readings.get(part)
+        return None if reading is None else reading.value
+
+
+# ---------------------------------------------------------------- devices
+
+
+def device_sampled(core: "AgentCore", device: Device, readings: tuple[Reading, ...]) -> None:
+    """A UPS's round: on mains or not, and for how long still."""
+    name = device.settings.name
+    device.heard_ms, device.fails = core.now, 0
+    device.readings = {r.resource.rsplit(":", 1)[-1]: r for r in readings}
+    subject = f"device {name}"
+    core.clear_alarm("device-unknown", subject, "it answers")
+    source, runtime_s = device.value("source"), device.value("runtime")
+    charge = device.value("charge")
+    left = "unknown runtime" if runtime_s is None else f"{runtime_s:.0f} s left"
+    if source == 1:
+        device.detail = f"on battery, {left}"
+        core.raise_alarm("ups-on-battery", subject, f"on battery, {left}, charge {charge}")
+        low = runtime_s is not None and runtime_s < device.settings.runtime_low_s
+        if low:
+            text = f"{left}, less than {device.settings.runtime_low_s} s: feeds {_feeds(device)}"
+            core.raise_alarm("ups-runtime-low", subject, text)
+            _threaten(core, f"power:{name}", f"power of {name} ends: {left}", device)
+    elif source == 0:
+        device.detail = (
+            "on mains"
+            if device.readings["source"].text == "normal"
+            else (device.readings["source"].text)
+        )
+        core.clear_alarm("ups-on-battery", subject, "on mains again")
+        core.clear_alarm("ups-runtime-low", subject, "on mains again")
+        _relieve(core, f"power:{name}")
+    else:
+        device.detail = f"source unknown, {left}"
+
+
+def _feeds(device: Device) -> str:
+    return ", ".join(device.settings.feeds) or "nobody that is configured"
+
+
+def _threaten(core: "AgentCore", name: str, why: str, device: Device) -> None:
+    if core.settings.node in device.settings.feeds:
+        threaten(core, name, why)
+
+
+def threaten(core: "AgentCore", name: str, why: str) -> None:
+    """Groups should leave this node while they can."""
+    for role in core.roles.values():
+        if name not in role.threats:
+            core.note("decision", f"group {role.settings.name}", f"should leave: {why}")
+        role.threats[name] = why
+
+
+def _relieve(core: "AgentCore", name: str) -> None:
+    for role in core.roles.values():
+        if role.threats.pop(name, None) is not None:
+            core.note("decision", f"group {role.settings.name}", f"may stay: {name} is over")
+
+
+def source_failed(core: "AgentCore", event: SourceFailed) -> None:
+    """A round came to nothing: unknown, not bad. Refused is for people at once."""
+    device = core.devices.get(event.source)
+    if event.source.startswith(NMS):
+        core.raise_alarm("trap-undelivered", event.source, f"{event.detail}; they are kept")
+        return
+    if device is None:
+        core.note("sample", event.source, f"{event.error}: {event.detail}")
+        return
+    device.fails += 1
+    device.detail = f"unknown: {event.detail}"
+    stale = core.now - device.heard_ms >= device.settings.stale_after_ms
+    if event.error == "refused" or device.fails >= FAILS or stale:
+        core.raise_alarm("device-unknown", f"device {event.source}", event.detail)
+    if stale:
+        device.readings = {}
+
+
+# ---------------------------------------------------------------- the host
+
+
+def host_sampled(core: "AgentCore", readings: tuple[Reading, ...]) -> None:
+    """Levels and forecasts of the host's own resources."""
+    for reading in readings:
+        watch = core.resources.get(reading.resource)
+        if watch is None:
+            kind = reading.resource.partition(":")[0]
+            settings = core.settings.watches.get(kind)
+            if settings is None:
+                continue
+            watch = core.resources[reading.resource] = ResourceWatch(settings, reading.rising)
+        watch.add(reading, core.now)
+        _judge_resource(core, reading.resource, watch)
+
+
+def _judge_resource(core: "AgentCore", resource: str, watch: ResourceWatch) -> None:
+    text = watch.judge(core.now).text
+    for kind, severity, finding in watch.findings():
+        if severity is None:
+            core.clear_alarm(kind, resource, finding)
+        else:
+            core.raise_alarm(kind, resource, finding, severity)
+    name = f"resource:{resource}"
+    if watch.switch_over_due:
+        threaten(core, name, f"{resource}: {text}")
+    else:
+        _relieve(core, name)
+
+
+# ---------------------------------------------------------------- peers, links, packets
+
+
+def keeper_noticed(core: "AgentCore", before: KeeperSaid | None, said: KeeperSaid) -> None:
+    """Peers that fall silent or come back, cables, packets that must not be believed."""
+    for name, peer in said.peers.items():
+        was = before.peers.get(name) if before is not None else None
+        if was is None or was.state != peer.state:
+            _peer_changed(core, name, peer, was)
+    for interface, up in said.links.items():
+        was_up = None if before is None else before.links.get(interface)
+        if up and was_up is False:
+            core.clear_alarm("link-down", f"link {interface}", "carrier is back")
+        elif not up and (was_up or (was_up is None and interface in _kept_interfaces(core))):
+            core.raise_alarm("link-down", f"link {interface}", "carrier lost")
+    for decision in said.decisions:
+        if decision.machine == "packets":
+            kind = "foreign-router" if decision.rule == "advert-foreign" else "packet-refused"
+            source = decision.inputs.get("source", "?")
+            core.raise_alarm(kind, f"{decision.rule} from {source}", decision.why)
+    for kind, count in said.counters.items():
+        if core.packets.get(kind, (0, 0))[0] != count:
+            core.packets[kind] = (count, core.now)
+
+
+def _kept_interfaces(core: "AgentCore") -> set[str]:
+    return {
+        address.interface for role in core.roles.values() for address in role.settings.addresses
+    }
+
+
+def _peer_changed(core: "AgentCore", name: str, peer: PeerDeed, was: PeerDeed | None) -> None:
+    subject = f"node {name}"
+    site = core.settings.nodes[name].site
+    if peer.state == "silent":
+        core.raise_alarm("node-lost", subject, "silent in every way it can be asked")
+        silent = (
+            {n for n, p in core.keeper.peers.items() if p.state == "silent"}
+            if core.keeper
+            else set()
+        )
+        members = {n for n, node in core.settings.nodes.items() if node.site == site}
+        if members <= silent:
+            geos = ", ".join(g for g, geo in core.settings.geos.items() if site in geo.sites)
+            hint = f"; send the world elsewhere: standpipe failover {geos} --force" if geos else ""
+            core.raise_alarm("site-lost", f"site {site}", f"all of {sorted(members)} silent{hint}")
+    elif peer.state == "alive":
+        since = "" if was is None else f" (was {was.state})"
+        core.clear_alarm("node-lost", subject, f"it is heard again{since}")
+        core.clear_alarm("site-lost", f"site {site}", f"{name} is heard again")
+
+
+# ---------------------------------------------------------------- over time
+
+
+def watch_time(core: "AgentCore") -> None:
+    """What nobody reports: absence."""
+    for name, device in core.devices.items():
+        if core.now - device.heard_ms >= device.settings.stale_after_ms and device.readings:
+            device.readings = {}
+            device.detail = "unknown: nothing heard"
+            core.raise_alarm("device-unknown", f"device {name}", "nothing heard from it")
+    for kind, (_, grew_ms) in list(core.packets.items()):
+        if grew_ms and core.now - grew_ms >= QUIET_MS:
+            core.packets[kind] = (core.packets[kind][0], 0)
+            for alarm in core.alarms.standing():
+                if alarm.subject.startswith(f"{kind} from "):
+                    core.clear_alarm(alarm.kind, alarm.subject, "no more of them for 10 min")
+    for role in core.roles.values():
+        _watch_alone(core, role.settings.name, role.state == ACTIVE)
+    if core.maintenance_until and core.now >= core.maintenance_until:
+        core.maintenance_until = 0
+        text = f"ended by itself; {core.maintenance_by} switched it on and not off"
+        core.raise_alarm("maintenance-forgotten", f"node {core.settings.node}", text)
+
+
+def _watch_alone(core: "AgentCore", group: str, active: bool) -> None:
+    said = core.keeper
+    settings = core.settings.groups[group]
+    alone = (
+        active
+        and len(settings.nodes) > 1
+        and said is not None
+        and not any(
+            said.peers[n].state == "alive" and said.peers[n].groups.get(group, ("", False))[1]
+            for n in settings.nodes
+            if n in said.peers
+        )
+    )
+    subject = f"group {group}"
+    if not alone or settings.standby.value == "cold":
+        core.without_standby.pop(group, None)
+        core.clear_alarm("group-without-standby", subject, "a standby is ready")
+    elif core.now - core.without_standby.setdefault(group, core.now) >= ALONE_MS:
+        text = "no standby is ready: the next fault takes the service down"
+        core.raise_alarm("group-without-standby", subject, text, Severity.MAJOR)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Peers and agent over time: who fell silent, who is asked, what a verdict means to the groups."""
+
+from typing import TYPE_CHECKING
+
+from agent.core import peer as peers
+from agent.core.election import ACTIVE, BACKUP, DOUBT
+from agent.core.peer import Peer
+
+if TYPE_CHECKING:
+    from agent.core.keeper import KeeperCore
+
+SILENT_BEATS = 3.5  # so many beats missing: the peer is asked
+REASK_MS = 5_000  # a silent peer is asked again this often
+
+
+def gap(core: "KeeperCore", peer: Peer) -> None:
+    """A question has had its time: ask again, or come to a verdict."""
+    core.fire_peer(peer, "gap")
+    if peer.state == peers.SILENT:
+        everywhere(core, peer, "peer_silent")
+    elif peer.state == peers.HELD:
+        everywhere(core, peer, "peer_held")
+    if not peer.gap_at:
+        settle_doubts(core)
+
+
+def everywhere(core: "KeeperCore", peer: Peer, event: str) -> None:
+    """What is known of a peer, to every group that it concerns."""
+    for group in core.groups.values():
+        if event == "peer_back":
+            if peer.config.name in group.config.peers:
+                core.fire(group, event)
+        elif group.active == peer.config.name and group.state == BACKUP:
+            core.fire(group, event)
+
+
+def settle_doubts(core: "KeeperCore") -> None:
+    """A group in doubt knows enough once no peer of it is still being asked."""
+    for group in core.groups.values():
+        if group.state == DOUBT and not any(core.peers[n].gap_at for n in group.config.peers):
+            core.fire(group, "down")
+
+
+def watch_peers(core: "KeeperCore") -> None:
+    """Ask those whose beats are missing; ask the silent ones again now and then."""
+    limit = int(SILENT_BEATS * core.config.beat_ms)
+    for peer in core.peers.values():
+        quiet = core.now - peer.heard_ms
+        if peer.state == peers.ALIVE and quiet > limit:
+            core.doubt_peer(peer)
+        elif peer.state in (peers.HELD, peers.SILENT) and quiet > limit + REASK_MS:
+            peer.heard_ms = core.now - limit  # asked again after another REASK_MS
+            core.doubt_peer(peer)
+
+
+def watch_agent(core: "KeeperCore") -> None:
+    """Its last word holds for `hold`; after that a standby is not ready, an owner hands over."""
+    for group in core.groups.values():
+        if core.now - core.word_ms <= group.config.hold_ms:
+            continue
+        if group.state == ACTIVE:
+            core.fire(group, "agent_gone")
+        elif group.ready:
+            group.ready = False
+            group.why = "its agent stays away: no proof of readiness any more"
+            core.report_due = True

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the configuration says, checked and with units: the form in which the core reads it.
+
+`agent.config` makes these from `standpipe.toml`; nothing here parses or looks anything up.
+Durations are integer milliseconds, sizes bytes, shares percent.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Standby(StrEnum):
+    """How a standby is kept."""
+
+    HOT = "hot"
+    COLD = "cold"
+    REALTIME = "realtime"
+
+
+class Failback(StrEnum):
+    """Who decides that the preferred node takes its group back."""
+
+    MANUAL = "manual"
+    NEVER = "never"
+    AFTER = "after"  # a time of good health: GroupSettings.failback_ms
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """A server or gateway. `paths`: its addresses on independent networks, in order."""
+
+    name: str
+    site: str
+    paths: tuple[str, ...]
+    peer_port: int = 7411  # UDP of its keeper; its agent answers on the next one
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSettings:
+    """A floating address. `address`: "10.1.0.100", prefix_len as on the wire, `family` 4 or 6."""
+
+    address: str
+    prefix_len: int
+    family: int
+    interface: str
+    vrid: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSettings:
+    """One way to ask a service "are you alive?".
+
+    kind: tcp http command process unit sip; target: what `kind` reads (host:port, URL, shell words,
+    process name, unit name). `floating`: the target is one of the group's own addresses, so only
+    the active node can expect an answer.
+    """
+
+    name: str
+    kind: str
+    target: str
+    every_ms: int = 1000
+    timeout_ms: int = 1000
+    rise: int = 2
+    fall: int = 3
+    stale_after_ms: int = 10_000
+    expect: str = ""  # http: the status code wanted, "200"; command: none
+    floating: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """One service of a group: a systemd unit, or start/stop/status commands (all three or none)."""
+
+    name: str
+    unit: str = ""
+    start: str = ""
+    stop: str = ""
+    status: str = ""
+    checks: tuple[CheckSettings, ...] = ()
+    restarts: int = 3  # "3 in 10m": so many restarts ...
+    restarts_in_ms: int = 600_000  # ... within this window, then the group moves
+    start_within_ms: int = 30_000
+    stop_within_ms: int = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """What fails over together. `nodes`: preferred first."""
+
+    name: str
+    nodes: tuple[str, ...]
+    addresses: tuple[AddressSettings, ...]
+    services: tuple[ServiceSettings, ...] = ()
+    standby: Standby = Standby.HOT
+    failback: Failback = Failback.MANUAL
+    failback_ms: int = 0
+    advert_ms: int = 200
+    hold_ms: int = 10_000  # how long an unheard keeper or agent is waited for
+    unicast: bool = True  # VRRP to the nodes' first paths; False: to 224.0.0.18 / ff02::12
+    checksum_pseudo: bool = True  # IPv4 checksum with the pseudo-header, as keepalived and FRR send
+    probation_ms: int = 30_000  # good health asked of a node that failed, before it is READY again
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSettings:
+    """A name in DNS and what it holds for each site: site -> tuple of RFC 1035 text forms."""
+
+    name: str
+    type: str
+    ttl_s: int
+    values: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class GeoSettings:
+    """Which site the world is sent to. `groups`: site -> the group that serves there."""
+
+    name: str
+    sites: tuple[str, ...]
+    groups: dict[str, str]
+    zone: str
+    servers: tuple[str, ...]  # "192.0.2.53" or "192.0.2.53:5353"; the first is the primary
+    tsig_file: str
+    records: tuple[RecordSettings, ...]
+    arbiter: str = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class SnmpSettings:
+    """How to speak SNMP with somebody: v2c with a community, or v3 with a user."""
+
+    version: str = "2c"  # "2c" or "3"
+    community_file: str = ""
+    community: str = ""
+    user: str = ""
+    level: str = "noAuthNoPriv"  # noAuthNoPriv authNoPriv authPriv
+    secrets_file: str = ""  # lines: auth = "sha256:pass", priv = "aes128:pass"
+    port: int = 161
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSettings:
+    """Something that speaks SNMP. `feeds`: the nodes that die when it dies."""
+
+    name: str
+    address: str
+    site: str
+    snmp: SnmpSettings
+    feeds: tuple[str, ...] = ()
+    every_ms: int = 5000
+    stale_after_ms: int = 30_000
+    runtime_low_s: int = 300  # on battery with less left than this: hand over while it can
+
+
+@dataclass(frozen=True, slots=True)
+class NmsSettings:
+    """Who is told."""
+
+    name: str
+    address: str
+    snmp: SnmpSettings
+    inform: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """One kind of resource of the host (disk, inodes, memory, swap, fds, cpu, psi).
+
+    `warn_ms`, `critical_ms`: forecast horizons; `warn_pct`, `critical_pct`: levels that alarm
+    whatever the forecast; `switch_over_ms`: move groups so long before exhaustion (0: never).
+    """
+
+    kind: str
+    warn_ms: int = 24 * 3_600_000
+    critical_ms: int = 4 * 3_600_000
+    warn_pct: float = 90.0
+    critical_pct: float = 97.0
+    switch_over_ms: int = 0
+    every_ms: int = 10_000
+    only: tuple[str, ...] = ()  # disk, inodes: these mount points alone
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole file, as one node reads it. `node` is "" where it only watches."""
+
+    cluster: str
+    key_file: str
+    node: str
+    sites: tuple[str, ...] = ()
+    nodes: dict[str, NodeSettings] = field(default_factory=dict)
+    groups: dict[str, GroupSettings] = field(default_factory=dict)
+    geos: dict[str, GeoSettings] = field(default_factory=dict)
+    devices: dict[str, DeviceSettings] = field(default_factory=dict)
+    watches: dict[str, WatchSettings] = field(default_factory=dict)
+    nms: dict[str, NmsSettings] = field(default_factory=dict)
+    digest: str = ""  # sha256 of the file's bytes, hex
+
+    def own_groups(self) -> list[GroupSettings]:
+        """The groups that this node may serve."""
+        return [group for group in self.groups.values() if self.node in group.nodes]

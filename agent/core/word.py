@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the agent tells the keeper of each group: ready or why not, an order, how many epochs."""
+
+from typing import TYPE_CHECKING
+
+from agent.core.model import KeepEpoch, TellKeeper, Word
+from agent.core.role import STANDBY, Role
+from agent.core.settings import Failback
+
+if TYPE_CHECKING:
+    from agent.core.engine import AgentCore
+
+RESERVE = 16  # epochs stored ahead, so that the keeper may use one without a disk
+
+
+def speak(core: "AgentCore") -> None:
+    """Tell the keeper where something changed, and keep enough epochs stored ahead."""
+    changed = False
+    for name, role in core.roles.items():
+        _reserve(core, name, role)
+        word = _word(core, role)
+        if word != role.word:
+            role.word = word
+            changed = True
+            if word.ready != core.words.get(name, Word(False)).ready:
+                text = "ready to own" if word.ready else f"not ready: {word.why}"
+                core.note("decision", f"group {name}", text)
+        core.words[name] = word
+    if changed:
+        core.out.append(TellKeeper(dict(core.words)))
+
+
+def _word(core: "AgentCore", role: Role) -> Word:
+    why = role.proof(core.now)
+    ready = not why
+    if not ready:
+        role.ready_since = 0
+    elif not role.ready_since:
+        role.ready_since = core.now
+    order, to = role.order, role.order_to
+    if not order and _failback_due(core, role):
+        order = "take"
+    return Word(ready, order, to, role.ceiling, role.epoch, why)
+
+
+def _failback_due(core: "AgentCore", role: Role) -> bool:
+    settings = role.settings
+    if settings.failback is not Failback.AFTER or role.state != STANDBY or core.maintained():
+        return False
+    if role.deed_active not in settings.nodes or not role.ready_since:
+        return False
+    preferred = settings.nodes.index(core.settings.node) < settings.nodes.index(role.deed_active)
+    return preferred and core.now - role.ready_since >= settings.failback_ms
+
+
+def _reserve(core: "AgentCore", name: str, role: Role) -> None:
+    if role.storing or role.ceiling - role.epoch >= RESERVE // 2:
+        return
+    ceiling = role.epoch + RESERVE
+    role.storing = core.begin("ceiling", (role, ceiling))
+    core.note("intent", f"group {name}", f"reserve epochs to {ceiling}", op_id=role.storing)
+    core.out.append(KeepEpoch(role.storing, f"group:{name}", ceiling))

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The keeper's process: owns the addresses, small, quick to start, no disk and no DNS on its path.
+
+Standard library and the pure core only. One thread, one selector: whatever is readable is taken in
+before any timer is looked at, so that a pause of our own never looks like a peer's death.
+"""
+
+import argparse
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.clock import now_ms
+from agent.core.keeper import KeeperCore
+from agent.core.keeping import (
+    AddressSeen,
+    Announce,
+    AskNeighbour,
+    Finish,
+    KeeperAction,
+    KeeperEvent,
+    LinkSeen,
+    PacketRefused,
+    RefreshAddresses,
+    ReleaseAddresses,
+    Report,
+    SendAdvert,
+    SendPeer,
+    TakeAddresses,
+    Told,
+    Woken,
+    WordGiven,
+)
+from agent.core.kit import Kit, load
+from agent.core.talk import dump_said, load_words
+from agent.wiring import KIT, Hands, keeper_hands
+
+AGENT_HUNG_MS = 5_000  # an agent that spoke and then says nothing for so long is killed
+WORD_BYTES = 1 << 20
+CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
+REAL_TIME_PRIORITY = 50
+KEEPER_SOCKET = "keeper.sock"
+AGENT_SOCKET = "agent-keeper.sock"
+LIFELINE = "STANDPIPE_LIFELINE"  # a pipe from `standpipe run`: it ends when that does
+
+
+class Keeper:
+    """Feeds the core and carries out what it says."""
+
+    def __init__(self, kit: Kit, hands: Hands, run_dir: Path) -> None:
+        self.core = KeeperCore(kit.keeping, now_ms())
+        self.hands = hands
+        self.run_dir = run_dir
+        self.finished = False
+        self._agent = str(run_dir / AGENT_SOCKET)
+        self._agent_pid = 0
+        self._word_ms = 0
+        self._local = _listen(run_dir / KEEPER_SOCKET)
+        self._told: list[str] = []
+        self._wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write)
+        signal.signal(signal.SIGTERM, lambda *_: self._told.append("stop"))
+        signal.signal(signal.SIGINT, lambda *_: self._told.append("stop"))
+        signal.signal(signal.SIGUSR1, lambda *_: self._told.append("restart"))
+        self._selector = selectors.DefaultSelector()
+        for fileno in (*hands.filenos(), self._local.fileno(), self._wake):
+            self._selector.register(fileno, selectors.EVENT_READ)
+        lifeline = os.environ.get(LIFELINE, "")
+        self._lifeline = int(lifeline) if lifeline.isdigit() else -1
+        if self._lifeline >= 0:
+            self._selector.register(self._lifeline, selectors.EVENT_READ)
+
+    def run(self) -> None:
+        """Until everything is handed over or let go."""
+        for event in self._starting():
+            self.feed(event)
+        gc.collect()
+        gc.freeze()
+        notify("READY=1")
+        while not self.finished:
+            wait_ms = self.core.deadline() - now_ms()
+            ready = self._selector.select(max(0, wait_ms) / 1000)
+            if ready:
+                self._drain({key.fd for key, _ in ready})
+            now = now_ms()
+            due = self.core.deadline()
+            if now >= due:
+                self.feed(Woken(due))
+                self._watch_agent(now)
+                notify("WATCHDOG=1")
+
+    def feed(self, event: KeeperEvent) -> None:
+        """One event in, its actions out."""
+        for action in self.core.step(event, now_ms()):
+            self._act(action)
+
+    def _starting(self) -> Iterator[KeeperEvent]:
+        """What is there already: links first, then addresses that a predecessor left."""
+        seen = self.hands.addresses.receive()
+        yield from (event for event in seen if isinstance(event, AddressSeen))
+        yield from (event for event in seen if isinstance(event, LinkSeen))
+        yield Woken(now_ms())
+
+    def _drain(self, ready: set[int]) -> None:
+        if self._wake in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake, 64)
+        if self._lifeline in ready:
+            self._selector.unregister(self._lifeline)
+            self._lifeline = -1
+            self._told.append("stop")
+        while self._told:
+            self.feed(Told(self._told.pop(0)))
+        for event in self.hands.receive(ready):
+            self.feed(event)
+        if self._local.fileno() in ready:
+            for event in self._words():
+                self.feed(event)
+
+    def _words(self) -> Iterator[KeeperEvent]:
+        while True:
+            try:
+                data, ancillary, _, _ = self._local.recvmsg(WORD_BYTES, socket.CMSG_SPACE(12))
+            except BlockingIOError:
+                return
+            pid, uid, _ = CREDENTIALS.unpack(ancillary[0][2])
+            if uid not in (0, os.geteuid()):
+                yield PacketRefused(
+                    "word-foreign", f"uid {uid}", "only our own agent may speak here"
+                )
+                continue
+            try:
+                words = load_words(data)
+            except (ValueError, TypeError, AttributeError) as error:
+                yield PacketRefused("word-malformed", f"pid {pid}", str(error))
+                continue
+            self._agent_pid, self._word_ms = pid, now_ms()
+            yield WordGiven(words)
+
+    def _watch_agent(self, now: int) -> None:
+        if self._agent_pid and now - self._word_ms > AGENT_HUNG_MS:
+            pid, self._agent_pid = self._agent_pid, 0
+            say(f"the agent (pid {pid}) has said nothing for {now - self._word_ms} ms: killing it")
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _act(self, action: KeeperAction) -> None:
+        hands = self.hands
+        match action:
+            case SendAdvert(group, priority):
+                hands.vrrp.send(group, priority)
+            case SendPeer(node, kind, body, agent_too):
+                hands.peerlink.send(node, kind, body, agent_too)
+            case RefreshAddresses(group, lifetime_s):
+                self._check(group, hands.addresses.refresh(group, lifetime_s))
+            case TakeAddresses(group, lifetime_s):
+                self._check(group, hands.addresses.take(group, lifetime_s))
+            case Announce(group):
+                hands.neighbour.announce(group)
+            case ReleaseAddresses(group):
+                self._check(group, hands.addresses.release(group))
+            case AskNeighbour(interface, address):
+                hands.neighbour.ask(interface, address)
+            case Report(said):
+                with contextlib.suppress(OSError):  # the agent is away: it will hear the next one
+                    self._local.sendto(dump_said(said), self._agent)
+            case Finish():
+                self.finished = True
+
+    def _check(self, group: str, result: tuple[bool, str]) -> None:
+        ok, detail = result
+        if not ok:
+            say(f"group {group}: {detail}")
+            self.feed(PacketRefused("address-refused", group, detail))
+
+    def close(self) -> None:
+        """After the last action."""
+        self._local.close()
+        self.hands.close()
+
+
+def _listen(path: Path) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    local.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    local.setblocking(False)
+    local.bind(str(path))
+    path.chmod(0o600)
+    return local
+
+
+def say(text: str) -> None:
+    """To the supervisor's or the unit's log."""
+    print(f"standpipe keeper: {text}", file=sys.stderr, flush=True)
+
+
+def notify(state: str) -> None:
+    """sd_notify(3), where systemd asked for it."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+            bell.sendto(state.encode(), "\0" + path[1:] if path[0] == "@" else path)
+
+
+def _hurry() -> None:
+    """Real-time priority where it is permitted (sched(7)); children would not inherit it."""
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(
+            0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(REAL_TIME_PRIORITY)
+        )
+
+
+def _await_kit(path: Path) -> Kit:
+    while True:
+        try:
+            return load(path.read_bytes())
+        except FileNotFoundError:
+            time.sleep(0.05)  # the agent forges it; there is nothing to keep until then
+
+
+def main(options: argparse.Namespace) -> int:
+    """`standpipe keeper`."""
+    run_dir: Path = options.run_dir
+    _hurry()
+    try:
+        kit = _await_kit(run_dir / KIT)
+        kit.keeping.boot = int.from_bytes(os.urandom(8), "big") >> 1 | 1
+        keeper = Keeper(kit, keeper_hands(kit), run_dir)
+    except (ValueError, OSError) as error:
+        say(str(error))
+        return 1
+    try:
+        keeper.run()
+    finally:
+        keeper.close()
+    return 0

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The store from the loop's side: one worker thread, in order, and what to do when it fails.
+
+Journal lines, alarms and traps that the store would not take stay in memory, bounded, and go in
+when it can be written again. Protection does not wait for a disk.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from agent.core.model import Alarm, Record, StoreFailed, StoreMended
+from agent.ports import PortError, Store, Trapper
+
+Result = TypeVar("Result")
+
+HELD_RECORDS = 10_000
+RETRY_S = 5.0
+UNDELIVERED_S = 5.0
+
+
+class Ledger:
+    """Everything that is kept. `trouble` is called on the edges of failing and mending."""
+
+    def __init__(self, store: Store, nms: list[str]) -> None:
+        self.store = store
+        self.trouble: Callable[[StoreFailed | StoreMended], None] = lambda _: None
+        self._nms = nms
+        self._thread = ThreadPoolExecutor(1, "store")
+        self._held: deque[dict[str, Any]] = deque(maxlen=HELD_RECORDS)
+        self._alarms: deque[tuple[Alarm, float]] = deque(maxlen=HELD_RECORDS)
+        self._failed = ""
+        self._failing = asyncio.Event()
+        self._spooled = {name: asyncio.Event() for name in nms}
+        self._flushing: asyncio.Future[None] | None = None
+
+    def run(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+        """In the store's thread, after all that was asked before."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    # ------------------------------------------------------------ journal and alarms
+
+    def write(self, records: list[Record], wall_ns: int) -> Awaitable[None]:
+        """Into the journal; the awaitable ends when they are on disk (or held because it fails)."""
+        self._held.extend(
+            {
+                "wall_s": wall_ns / 1e9,
+                "kind": record.kind,
+                "subject": record.subject,
+                "text": record.text,
+                "detail": record.detail,
+            }
+            for record in records
+        )
+        return self._flush()
+
+    def tell(self, alarm: Alarm, wall_s: float) -> None:
+        """Keep the alarm, and spool its trap for every NMS."""
+        self._alarms.append((alarm, wall_s))
+        self._flush()
+
+    def _flush(self) -> Awaitable[None]:
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.ensure_future(self._write_all())
+        return asyncio.shield(self._flushing)
+
+    async def _write_all(self) -> None:
+        while self._held or self._alarms:
+            records, alarms = list(self._held), list(self._alarms)
+            self._held.clear()
+            self._alarms.clear()
+            try:
+                await self.run(partial(self._put, records, alarms))
+            except PortError as error:
+                self._held.extendleft(reversed(records))
+                self._alarms.extendleft(reversed(alarms))
+                self._fail(str(error))
+                return
+            if alarms:
+                for event in self._spooled.values():
+                    event.set()
+            self._mend()
+
+    def _put(self, records: list[dict[str, Any]], alarms: list[tuple[Alarm, float]]) -> None:
+        if records:
+            self.store.append(records)
+        for alarm, wall_s in alarms:
+            self.store.keep_alarm(alarm, wall_s)
+            for nms in self._nms:
+                self.store.spool(nms, alarm, wall_s)
+
+    def _fail(self, detail: str) -> None:
+        if not self._failed:
+            self._failed = detail
+            self._failing.set()
+            self.trouble(StoreFailed(detail))
+
+    def _mend(self) -> None:
+        if self._failed:
+            self._failed = ""
+            self._failing.clear()
+            self.trouble(StoreMended())
+
+    async def retry(self) -> None:
+        """What the store would not take goes in when it can be written again."""
+        while True:
+            await self._failing.wait()
+            await asyncio.sleep(RETRY_S)
+            await self._flush()
+
+    # ------------------------------------------------------------ epochs
+
+    async def keep_epoch(self, name: str, ceiling: int) -> dict[str, Any]:
+        """Returns when it is on disk. Raises Unreachable."""
+        await self.run(lambda: self.store.keep_epoch(name, ceiling))
+        return {"detail": f"{name} {ceiling} is on disk"}
+
+    # ------------------------------------------------------------ traps
+
+    async def deliver(self, trapper: Trapper, undelivered: Callable[[str], None]) -> None:
+        """Send this NMS what is spooled for it, oldest first; what it does not take stays."""
+        news = self._spooled[trapper.name]
+        news.set()
+        while True:
+            await news.wait()
+            news.clear()
+            for spool_id, alarm, wall_s in await self.run(lambda: self.store.spooled(trapper.name)):
+                await self._insist(trapper, alarm, wall_s, undelivered)
+                await self.run(partial(self.store.unspool, spool_id))
+
+    async def _insist(
+        self, trapper: Trapper, alarm: Alarm, wall_s: float, undelivered: Callable[[str], None]
+    ) -> None:
+        while True:
+            try:
+                await trapper.send(alarm, wall_s)
+            except PortError as error:
+                undelivered(str(error))
+            else:
+                undelivered("")
+                return
+            await asyncio.sleep(UNDELIVERED_S)
+
+    def close(self) -> None:
+        """Ends the thread and the store."""
+        self._thread.submit(self.store.close)
+        self._thread.shutdown(wait=True)

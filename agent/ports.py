@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the shell asks of the outside world, and the three ways in which the world may fail it."""
+
+from typing import Any, Protocol
+
+from agent.core.model import Alarm, Answer, Reading
+
+
+class PortError(Exception):
+    """Says who, what, and what now, in one line."""
+
+
+class Unreachable(PortError):
+    """No answer: the state is unknown, not bad."""
+
+
+class Refused(PortError):
+    """A clear no: trying again is useless, a human must change something."""
+
+
+class Garbled(PortError):
+    """An answer that makes no sense."""
+
+
+class Watch(Protocol):
+    """Reads a host or a device."""
+
+    name: str
+    every_ms: int
+
+    async def read(self) -> list[Reading]:
+        """One round. Raises Unreachable, Refused, Garbled."""
+        ...
+
+
+class Check(Protocol):
+    """Asks a service "are you alive?"."""
+
+    async def ask(self) -> Answer:
+        """Never raises for a dead service; ok=None where asking itself was impossible."""
+        ...
+
+
+class Service(Protocol):
+    """Starts and stops one service. Each returns when it is done or raises.
+
+    Raises Refused (will not, says why), Unreachable (timed out: unknown, look again).
+    """
+
+    async def start(self, within_ms: int) -> str: ...
+    async def stop(self, within_ms: int) -> str: ...
+    async def restart(self, within_ms: int) -> str: ...
+    async def running(self) -> bool | None:
+        """What the system says: True, False, None for "cannot tell"."""
+        ...
+
+
+class Names(Protocol):
+    """The name servers of one geo entry."""
+
+    async def update(self, site: str, epoch: int) -> dict[str, Any]:
+        """Compare-and-swap to `site` under `epoch`; facts as UpdateNames says.
+
+        Raises Refused (bad key, not authorised, epoch overtaken), Unreachable (outcome unknown).
+        """
+        ...
+
+    async def verify(self, site: str) -> dict[str, Any]:
+        """What every server says now; facts as VerifyNames says."""
+        ...
+
+    async def epoch(self) -> int:
+        """The epoch in the zone, asked of the primary; 0 where there is none yet."""
+        ...
+
+
+class Trapper(Protocol):
+    """Tells one NMS."""
+
+    name: str
+
+    async def send(self, alarm: Alarm, wall_s: float) -> None:
+        """Returns when sent (trap) or acknowledged (inform). Raises Unreachable, Refused."""
+        ...
+
+
+class Store(Protocol):
+    """Blocking; the shell calls it from its own thread. Raises Unreachable when it cannot write."""
+
+    def append(self, records: list[dict[str, Any]]) -> None: ...
+    def keep_alarm(self, alarm: Alarm, wall_s: float) -> None: ...
+    def spool(self, nms: str, alarm: Alarm, wall_s: float) -> int: ...
+    def spooled(self, nms: str) -> list[tuple[int, Alarm, float]]: ...
+    def unspool(self, spool_id: int) -> None: ...
+    def keep_epoch(self, name: str, ceiling: int) -> None: ...
+    def epochs(self) -> dict[str, int]: ...
+    def journal(self, last: int) -> list[dict[str, Any]]: ...
+    def close(self) -> None: ...

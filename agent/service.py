@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The agent's process: everything but the addresses; it builds the loop, its watchers and doors.
+
+It holds no capabilities, for it parses what comes from devices, name servers and services.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from agent.clock import now_ms
+from agent.config import ConfigError, load
+from agent.console import Console
+from agent.core.engine import AgentCore
+from agent.core.kit import Kit
+from agent.core.kit import load as load_kit
+from agent.core.model import (
+    Answer,
+    Checked,
+    ConfigAccepted,
+    ConfigRefused,
+    KeeperLost,
+    Sampled,
+    SourceFailed,
+    Word,
+)
+from agent.core.peer import agent_answer
+from agent.core.settings import CheckSettings, Settings
+from agent.core.talk import dump_words, load_said
+from agent.keeper import AGENT_SOCKET, CREDENTIALS, KEEPER_SOCKET, LIFELINE, notify
+from agent.ledger import Ledger
+from agent.loop import Loop, error_word
+from agent.ports import Check, PortError, Watch
+from agent.prepare import read_settings
+from agent.wiring import KIT, Wiring, peerlink
+
+WORD_EVERY_S = 0.25
+KEEPER_HUNG_MS = 1_000  # its report comes every 250 ms
+REPORT_BYTES = 1 << 20
+RELOADED = 0  # the supervisor starts it again at once
+
+
+class Agent:
+    """One node's agent. `run` returns the exit code."""
+
+    def __init__(self, options: argparse.Namespace, settings: Settings) -> None:
+        self.options = options
+        self.settings = settings
+        self.run_dir: Path = options.run_dir
+        self.wiring = Wiring(settings, options.run_dir, options.state_dir)
+        self.ledger = Ledger(self.wiring.store(), list(settings.nms))
+        self.core = AgentCore(settings, self.ledger.store.epochs(), now_ms())
+        services = {
+            (group.name, service.name): self.wiring.service(service)
+            for group in settings.own_groups()
+            for service in group.services
+        }
+        names = {name: self.wiring.names(geo) for name, geo in settings.geos.items()}
+        self.loop = Loop(self.core, self.ledger, services, names, self.tell_keeper)
+        self.ledger.trouble = self.loop.feed
+        self._keeper_pid = 0
+        self._keeper_ms = 0
+        self._keeper_lost = False
+        self._local = self._listen()
+        self._stop = asyncio.Event()
+        self._reloading: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------ the keeper
+
+    def _listen(self) -> socket.socket:
+        path = self.run_dir / AGENT_SOCKET
+        path.unlink(missing_ok=True)
+        local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        local.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        local.setblocking(False)
+        local.bind(str(path))
+        path.chmod(0o600)
+        return local
+
+    def tell_keeper(self, words: dict[str, Word]) -> None:
+        """At once, and again with each beat."""
+        with contextlib.suppress(OSError):  # it is away, or its queue is full: the next beat tells
+            self._local.sendto(dump_words(words), str(self.run_dir / KEEPER_SOCKET))
+
+    def _hear_keeper(self) -> None:
+        while True:
+            try:
+                data, ancillary, _, _ = self._local.recvmsg(REPORT_BYTES, socket.CMSG_SPACE(12))
+            except BlockingIOError:
+                return
+            pid, uid, _ = CREDENTIALS.unpack(ancillary[0][2])
+            if uid not in (0, os.geteuid()):
+                continue
+            self._keeper_pid, self._keeper_ms = pid, now_ms()
+            self._keeper_lost = False
+            self.loop.feed(load_said(data))
+
+    async def _beat(self) -> None:
+        """Our own word, and an eye on the keeper's: hung is worse than dead, so it is killed."""
+        while True:
+            self.tell_keeper(self.loop.words)
+            quiet_ms = now_ms() - self._keeper_ms
+            if self._keeper_ms and quiet_ms > KEEPER_HUNG_MS and not self._keeper_lost:
+                self._keeper_lost = True
+                self.loop.feed(KeeperLost(f"nothing heard from it for {quiet_ms} ms: killed"))
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(self._keeper_pid, signal.SIGKILL)
+            notify("WATCHDOG=1")
+            await asyncio.sleep(WORD_EVERY_S)
+
+    def _answer_peers(self, kit: Kit) -> Callable[[], None]:
+        """A peer that misses our keeper asks us: the node is here."""
+        link = peerlink(kit, "agent", random.getrandbits(63) | 1)
+
+        def answer() -> None:
+            for heard in link.receive():
+                if getattr(heard, "kind", "") == "ask":
+                    body = agent_answer(heard.body, self._keeper_lost)  # type: ignore[union-attr]
+                    link.send(heard.node, "answer", body)  # type: ignore[union-attr]
+
+        running = asyncio.get_running_loop()
+        for fileno in link.filenos():
+            running.add_reader(fileno, answer)
+        return link.close
+
+    # ------------------------------------------------------------ watchers
+
+    async def _watch(self, source: str, watch: Watch) -> None:
+        """Read it for ever, jittered, so that a hundred devices are not asked at one moment."""
+        await asyncio.sleep(random.random() * min(1.0, watch.every_ms / 1000))
+        while True:
+            began_ms = now_ms()
+            try:
+                readings = await watch.read()
+            except PortError as error:
+                self.loop.feed(SourceFailed(source, error_word(error), str(error)))
+            else:
+                self.loop.feed(Sampled(source, tuple(readings)))
+            await asyncio.sleep(max(0.05, (began_ms + watch.every_ms - now_ms()) / 1000))
+
+    async def _check(self, group: str, service: str, settings: CheckSettings, check: Check) -> None:
+        while True:
+            began_ms = now_ms()
+            if self._concerns_us(group, settings):
+                answer: Answer = await check.ask()
+                self.loop.feed(Checked(group, service, settings.name, answer))
+            await asyncio.sleep(max(0.01, (began_ms + settings.every_ms - now_ms()) / 1000))
+
+    def _concerns_us(self, group: str, settings: CheckSettings) -> bool:
+        """The floating address answers for the active node: a standby that asks there learns
+        nothing of itself."""
+        return not settings.floating or self.core.owner(group) == self.settings.node
+
+    def _undelivered(self, nms: str, why: str) -> None:
+        if why:
+            self.loop.feed(SourceFailed(f"nms:{nms}", "unreachable", why))
+        else:
+            self.loop.feed(Sampled(f"nms:{nms}", ()))
+
+    def _workers(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+        found: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            ("beat", self._beat),
+            ("store", self.ledger.retry),
+        ]
+        for source, watch in self.wiring.watches():
+            found.append((source, partial(self._watch, source, watch)))
+        for group in self.settings.own_groups():
+            for service in group.services:
+                for check in service.checks:
+                    driver = self.wiring.check(check)
+                    worker = partial(self._check, group.name, service.name, check, driver)
+                    found.append((f"check {check.name}", worker))
+        for name, nms in self.settings.nms.items():
+            trapper = self.wiring.trapper(nms)
+            undelivered = partial(self._undelivered, name)
+            worker = partial(self.ledger.deliver, trapper, undelivered)
+            found.append((f"nms:{name}", worker))
+        return found
+
+    # ------------------------------------------------------------ configuration
+
+    def reload(self) -> None:
+        """SIGHUP: look at the file; what is wrong with it changes nothing."""
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.ensure_future(self._reload())
+
+    async def _reload(self) -> None:
+        if self.options.watch_only:
+            return
+        try:
+            fresh = await asyncio.to_thread(load, self.options.config, self.options.node)
+        except ConfigError as error:
+            self.loop.feed(ConfigRefused(tuple(str(problem) for problem in error.problems)))
+            return
+        if fresh.digest == self.settings.digest:
+            self.loop.feed(ConfigAccepted(fresh.digest))
+            return
+        argv = ["-m", "agent.prepare", "--config", str(self.options.config)]
+        argv += ["--run-dir", str(self.run_dir), "--state-dir", str(self.options.state_dir)]
+        if self.options.node:
+            argv += ["--node", self.options.node]
+        forging = await asyncio.create_subprocess_exec(
+            sys.executable, *argv, stderr=asyncio.subprocess.PIPE
+        )
+        _, complaint = await forging.communicate()
+        if forging.returncode:
+            self.loop.feed(ConfigRefused((complaint.decode(errors="replace").strip(),)))
+            return
+        self.loop.feed(ConfigAccepted(fresh.digest))
+        if self._keeper_pid:
+            os.kill(self._keeper_pid, signal.SIGUSR1)  # it keeps what it has and reads the new kit
+        self._stop.set()
+
+    # ------------------------------------------------------------ life
+
+    async def run(self, problems: tuple[str, ...]) -> int:
+        """Until told to stop."""
+        running = asyncio.get_running_loop()
+        running.add_signal_handler(signal.SIGHUP, self.reload)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(number, self._stop.set)
+        lifeline = os.environ.get(LIFELINE, "")
+        if lifeline.isdigit():
+            running.add_reader(int(lifeline), self._stop.set)
+        running.add_reader(self._local.fileno(), self._hear_keeper)
+        console = Console(self.loop, self.run_dir, self.reload)
+        await console.open()
+        closers = [console.close]
+        kit = await asyncio.to_thread(lambda: load_kit((self.run_dir / KIT).read_bytes()))
+        if kit.peers:
+            closers.append(self._answer_peers(kit))
+        work = asyncio.ensure_future(self.loop.run(self._workers()))
+        gc.collect()
+        gc.freeze()
+        notify("READY=1")
+        await asyncio.sleep(0)
+        if problems:
+            self.loop.feed(ConfigRefused(problems))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        failed = work.done()
+        work.cancel()
+        stopping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        for close in closers:
+            close()
+        self.ledger.close()
+        return 1 if failed else RELOADED
+
+
+def main(options: argparse.Namespace) -> int:
+    """`standpipe agent`."""
+    try:
+        settings, problems = read_settings(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+    async def live() -> int:
+        return await Agent(options, settings).run(problems)
+
+    try:
+        return asyncio.run(live())
+    except (PortError, OSError, ValueError) as error:
+        print(f"standpipe agent: {error}", file=sys.stderr)
+        return 1

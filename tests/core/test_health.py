@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What answers and levels say about health."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.health import CheckHealth, LevelHealth, combine
+from agent.core.model import Answer, Health
+from agent.core.settings import CheckSettings
+
+UP, DEGRADED, DOWN, UNKNOWN = Health.UP, Health.DEGRADED, Health.DOWN, Health.UNKNOWN
+YES, NO, CANNOT = Answer(True, "200"), Answer(False, "refused"), Answer(None, "no socket left")
+
+
+def check(rise=2, fall=3, stale_after_ms=10_000):
+    return CheckHealth(
+        CheckSettings("web", "tcp", "x:1", rise=rise, fall=fall, stale_after_ms=stale_after_ms)
+    )
+
+
+def hear(health, *answers, start=0, step=1000):
+    return [health.hear(answer, start + i * step) for i, answer in enumerate(answers)]
+
+
+# ---------------------------------------------------------------- checks
+
+
+def test_a_check_is_unknown_until_it_was_heard_often_enough():
+    health = check()
+    assert health.judge(0) is UNKNOWN
+    assert hear(health, YES, YES) == [None, UP]
+
+
+def test_the_first_bad_verdict_takes_fall_answers_too():
+    health = check()
+    assert hear(health, NO, NO, NO) == [None, None, DOWN]
+
+
+def test_one_failure_is_forgiven_and_three_in_a_row_are_not():
+    health = check()
+    assert hear(health, YES, YES, NO, NO, YES, NO, NO, NO, NO) == [
+        None, UP, None, None, None, None, None, DOWN, None,
+    ]  # fmt: skip
+
+
+def test_a_service_that_is_down_must_answer_rise_times_to_be_up():
+    health = check()
+    hear(health, NO, NO, NO)
+    assert hear(health, YES, NO, YES, YES, start=3000) == [None, None, None, UP]
+
+
+def test_an_impossible_question_neither_fails_nor_interrupts_a_row():
+    health = check()
+    assert hear(health, CANNOT, CANNOT, CANNOT, CANNOT) == [None] * 4
+    assert hear(health, NO, CANNOT, NO, CANNOT, NO, start=4000) == [None, None, None, None, DOWN]
+
+
+def test_no_answer_becomes_unknown_never_down():
+    health = check()
+    hear(health, YES, YES)
+    assert health.judge(10_999) is UP
+    assert health.judge(11_000) is UNKNOWN
+
+
+def test_a_check_that_cannot_be_asked_goes_stale_as_if_silent():
+    health = check()
+    hear(health, YES, YES)
+    edges = hear(health, *[CANNOT] * 12, start=2000)
+    assert edges.index(UNKNOWN) == 9
+    assert health.detail == "no socket left"
+
+
+def test_after_staleness_the_rows_begin_anew():
+    health = check()
+    hear(health, YES, YES, NO, NO)
+    assert health.hear(NO, 60_000) is UNKNOWN
+    assert hear(health, NO, NO, start=61_000) == [None, DOWN]
+
+
+def test_the_deadline_is_when_the_verdict_goes_stale():
+    health = check()
+    assert health.deadline() is None
+    hear(health, YES, YES)
+    assert health.deadline() == 11_000
+    health.judge(11_000)
+    assert health.deadline() is None
+
+
+@given(
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.lists(st.tuples(st.sampled_from([YES, NO, CANNOT]), st.integers(1, 6000)), max_size=40),
+)
+def test_edges_are_the_changes_of_the_verdict_and_rest_on_enough_answers(rise, fall, heard):
+    health = check(rise, fall)
+    now, told, row = 0, UNKNOWN, []
+    for answer, wait in heard:
+        now += wait
+        if health.heard_ms is not None and now - health.heard_ms >= 10_000:
+            row = []
+        if answer.ok is not None:
+            row = [*row, answer.ok] if row and row[-1] == answer.ok else [answer.ok]
+        edge = health.hear(answer, now)
+        assert edge is None or edge is not told
+        told = edge or told
+        assert health.judge(now) is told
+        if edge is UP:
+            assert len(row) >= rise
+            assert row[-1] is True
+        if edge is DOWN:
+            assert len(row) >= fall
+            assert row[-1] is False
+
+
+# ---------------------------------------------------------------- several
+
+
+@pytest.mark.parametrize(
+    ("healths", "whole"),
+    [
+        ([], UP),
+        ([UP, UP], UP),
+        ([UP, DEGRADED], DEGRADED),
+        ([DEGRADED, UNKNOWN, UP], UNKNOWN),
+        ([UNKNOWN, DOWN, DEGRADED], DOWN),
+    ],
+)
+def test_the_worst_of_several_speaks_for_all(healths, whole):
+    assert combine(healths) is whole
+
+
+@given(st.lists(st.sampled_from(Health)), st.lists(st.sampled_from(Health)))
+def test_it_does_not_matter_how_checks_are_grouped(some, others):
+    assert combine(some + others) is combine([combine(some), combine(others)])
+
+
+# ---------------------------------------------------------------- levels
+
+
+def level(rising=True):
+    if rising:
+        return LevelHealth(90.0, 97.0, 5.0, 30_000)
+    return LevelHealth(600.0, 300.0, 60.0, 30_000, rising=False)
+
+
+def test_a_level_is_unknown_until_a_value_is_known():
+    health = level()
+    assert health.judge(0) is UNKNOWN
+    assert health.add(None, 0) is None
+    assert health.add(50.0, 1) is UP
+
+
+def test_a_level_on_the_threshold_does_not_flap():
+    health = level()
+    health.add(80.0, 0)
+    edges = [health.add(90.0 + (-1) ** i, i) for i in range(1, 20)]
+    assert [edge for edge in edges if edge] == [DEGRADED]
+    assert health.add(84.9, 30) is UP
+
+
+def test_critical_is_left_for_warning_before_it_is_well():
+    health = level()
+    assert health.add(98.0, 0) is DOWN
+    assert health.add(92.1, 1) is None
+    assert health.add(91.9, 2) is DEGRADED
+    assert health.add(84.9, 3) is UP
+
+
+def test_a_falling_level_warns_below_its_thresholds():
+    health = level(rising=False)
+    assert health.add(1800.0, 0) is UP
+    assert health.add(600.0, 1) is DEGRADED
+    assert health.add(300.0, 2) is DOWN
+    assert health.add(350.0, 3) is None
+    assert health.add(361.0, 4) is DEGRADED
+    assert health.add(661.0, 5) is UP
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan])
+def test_a_value_that_is_not_known_leaves_the_level_until_it_is_stale(nothing):
+    health = level()
+    health.add(95.0, 0)
+    assert health.add(nothing, 29_999) is None
+    assert health.health is DEGRADED
+    assert health.add(nothing, 30_000) is UNKNOWN
+
+
+def test_a_level_forgets_its_hysteresis_when_it_was_unknown():
+    health = level()
+    health.add(95.0, 0)
+    health.judge(30_000)
+    assert health.add(86.0, 30_001) is UP
+
+
+def test_a_levels_deadline_is_when_it_goes_stale():
+    health = level()
+    assert health.deadline() is None
+    health.add(50.0, 100)
+    assert health.deadline() == 30_100

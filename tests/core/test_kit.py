@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.keeping import Keeping, KeptGroup, KeptPeer, Router
+from agent.core.kit import (
+    Batch,
+    Kit,
+    KitAddress,
+    KitFrame,
+    KitGroup,
+    KitPeer,
+    KitQuestion,
+    KitRouter,
+    dump,
+    load,
+)
+
+ROUTER = Router(4, 51, "eth0", ("10.1.0.100",))
+KIT = Kit(
+    keeping=Keeping(
+        node="lon1",
+        boot=0,
+        groups={"sbc": KeptGroup("sbc", 200, 0, 200, 10_000, (ROUTER,), ("lon2",))},
+        peers={"lon2": KeptPeer("lon2", ("10.1.0.12",), (("eth0", "10.1.0.12"),))},
+        sources={"10.1.0.12": "lon2"},
+        lifetime_s=4,
+    ),
+    own=KitPeer("lon1", ("10.1.0.11",), 7411),
+    key_file="/etc/standpipe/cluster.key",
+    digest="d1",
+    peers={"lon2": KitPeer("lon2", ("10.1.0.12",), 7411)},
+    interfaces={"eth0": (2, "02:00:00:00:00:11")},
+    groups={
+        "sbc": KitGroup(
+            addresses=(KitAddress("eth0", 2, 4, "10.1.0.100"),),
+            routers=(KitRouter(4, 51, "eth0", 2, ("10.1.0.100",), "10.1.0.11", ("10.1.0.12",)),),
+            take=(Batch(bytes(range(76)), (60, 64)),),
+            release=(Batch(b"gone"),),
+            announcements=(KitFrame("eth0", b"\0\xff"),),
+            checksum_pseudo=True,
+        ),
+        "away": KitGroup((), (), (), (), (), True, ("interface eth7 is not there",)),
+    },
+    questions=(KitQuestion("eth0", "10.1.0.12", b"who-has"),),
+)
+
+
+def changed(*path: str | int, to: Any) -> bytes:
+    """The kit with one value changed, wherever it is."""
+    whole = json.loads(dump(KIT))
+    at = whole
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = to
+    return json.dumps(whole).encode()
+
+
+def test_what_was_dumped_is_loaded_again() -> None:
+    assert load(dump(KIT)) == KIT
+    assert load(dump(replace(KIT, groups={}, questions=()))).groups == {}
+
+
+@given(cut=st.integers(0, len(dump(KIT)) - 1))
+def test_every_truncated_kit_says_to_forge_again(cut: int) -> None:
+    with pytest.raises(ValueError, match="forge it again"):
+        load(dump(KIT)[:cut])
+
+
+@given(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
+def test_what_is_no_kit_says_to_forge_again(data: bytes) -> None:
+    with pytest.raises(ValueError, match="forge it again"):
+        load(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        changed("kit", to=2),
+        changed("keeping", to=None),
+        changed("keeping", "groups", "sbc", to={}),
+        changed("groups", "sbc", "take", 0, "messages", to="not base64!"),
+        changed("groups", "sbc", "take", 0, "lifetimes", to=[73]),
+        changed("groups", "sbc", "take", 0, "lifetimes", to=[-1]),
+        changed("interfaces", to={"eth0": []}),
+        changed("peers", to=[1]),
+    ],
+    ids=lambda data: repr(data[:30]),
+)
+def test_a_damaged_or_foreign_kit_says_to_forge_again(data: bytes) -> None:
+    with pytest.raises(ValueError, match="forge it again"):
+        load(data)

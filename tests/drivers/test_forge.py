@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import stat
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from agent.core.keeping import KeptPeer
+from agent.core.kit import Batch, Kit, Link, load
+from agent.core.settings import AddressSettings, GroupSettings, NodeSettings
+from drivers.forge import forge, write
+from tests.drivers.street import FLOATING, FLOATING_6, GROUP, LINKS, NODES, many, settings
+
+CONFIG = """
+[cluster]
+name = "callcentre"
+key_file = "{key}"
+[site.london]
+[node.lon1]
+site = "london"
+paths = ["10.77.0.11"]
+[node.lon2]
+site = "london"
+paths = ["10.77.0.12"]
+[group.sbc]
+nodes = ["lon1", "lon2"]
+[[group.sbc.address]]
+address = "10.77.0.100/24"
+interface = "lo"
+vrid = 51
+"""
+
+
+def forged(*groups: GroupSettings, **links: Link) -> Kit:
+    return forge(settings("lon1", *groups), LINKS | links)
+
+
+def messages(batch: Batch, lifetime_s: int = 7) -> list[Any]:
+    """The batch's messages with a lifetime patched in, decoded by pyroute2."""
+    data = bytearray(batch.messages)
+    for at in batch.lifetimes:
+        struct.pack_into("=I", data, at, lifetime_s)
+    found, at = [], 0
+    while at < len(data):
+        length, kind = struct.unpack_from("=IH", data, at)
+        message = rtmsg(data[at : at + length]) if kind == 24 else ifaddrmsg(data[at : at + length])
+        message.decode()
+        found.append(message)
+        at += length
+    return found
+
+
+def test_addresses_are_set_for_a_time_without_a_route_or_a_say_in_sources() -> None:
+    four, six = messages(forged().groups["sbc"].take[0])
+    assert (four["family"], four["prefixlen"], four["index"]) == (2, 32, 2)
+    assert four.get_attr("IFA_LOCAL") == four.get_attr("IFA_ADDRESS") == "10.1.0.100"
+    assert four.get_attr("IFA_FLAGS") == 0x200  # IFA_F_NOPREFIXROUTE
+    life = four.get_attr("IFA_CACHEINFO")
+    assert (life["ifa_preferred"], life["ifa_valid"]) == (7, 7)
+    assert (six["family"], six["prefixlen"]) == (10, 64)
+    assert six.get_attr("IFA_FLAGS") == 0x202  # .. and IFA_F_NODAD
+    life = six.get_attr("IFA_CACHEINFO")
+    assert (life["ifa_preferred"], life["ifa_valid"]) == (0, 7)
+
+
+def test_only_the_last_message_of_a_batch_asks_for_an_answer() -> None:
+    for batches in (forged().groups["sbc"].take, forged().groups["sbc"].release):
+        (batch,) = batches
+        flags = [message["header"]["flags"] & 0x4 for message in messages(batch)]
+        assert flags == [0, 4]
+        numbers = [message["header"]["sequence_number"] for message in messages(batch)]
+        assert numbers == [1, 2]
+
+
+def test_thousands_of_addresses_are_few_sends_that_fit_a_socket() -> None:
+    silent = replace(LINKS["eth0"], mac="")
+    kept = forged(many(3000), eth0=silent).groups["big"]
+    assert [len(messages(batch)) for batch in kept.take] == [2694, 306]
+    assert all(len(batch.messages) <= 200 << 10 for batch in kept.take)
+    assert messages(kept.take[1])[-1]["header"]["flags"] & 0x4
+    assert messages(kept.take[1], 9)[-1].get_attr("IFA_CACHEINFO")["ifa_valid"] == 9
+    assert kept.announcements == ()
+
+
+def test_a_network_of_which_the_host_has_no_address_gets_its_route_with_the_first() -> None:
+    abroad = tuple(AddressSettings(f"192.168.7.{n}", 24, 4, "eth0", 60) for n in (5, 6))
+    first, route, second = messages(forged(replace(GROUP, addresses=abroad)).groups["sbc"].take[0])
+    assert route.get_attr("RTA_DST") == "192.168.7.0"
+    assert route.get_attr("RTA_PREFSRC") == "192.168.7.5"
+    assert (route["dst_len"], route["scope"]) == (24, 253)
+    assert route["header"]["sequence_number"] == first["header"]["sequence_number"] == 1
+    assert second.get_attr("IFA_LOCAL") == "192.168.7.6"
+    assert first["prefixlen"] == 32
+
+
+def test_ipv4_is_announced_as_a_gratuitous_arp_request() -> None:
+    frame = forged().groups["sbc"].announcements[0]
+    assert frame.interface == "eth0"
+    assert frame.frame.hex(" ") == (
+        "ff ff ff ff ff ff 02 00 00 00 01 11 08 06"
+        " 00 01 08 00 06 04 00 01"
+        " 02 00 00 00 01 11 0a 01 00 64"
+        " 00 00 00 00 00 00 0a 01 00 64"
+    )
+
+
+@pytest.mark.parametrize(("forwarding", "flags"), [(False, "20"), (True, "a0")])
+def test_ipv6_is_announced_as_an_overriding_advertisement(forwarding: bool, flags: str) -> None:
+    eth0 = replace(LINKS["eth0"], forwarding=forwarding)
+    frame = forged(eth0=eth0).groups["sbc"].announcements[1].frame
+    source, group = "fd000001000000000000000000000100", "ff020000000000000000000000000001"
+    assert frame[:54].hex() == (
+        "333300000001"
+        + "020000000111"
+        + "86dd"
+        + "60000000"
+        + "0020"
+        + "3a"
+        + "ff"
+        + source
+        + group
+    )
+    assert frame[54:56].hex() == "8800"
+    assert frame[58:].hex() == flags + "000000" + source + "0201" + "020000000111"
+    covered = frame[22:54] + (32).to_bytes(4, "big") + (58).to_bytes(4, "big") + frame[54:]
+    assert int.from_bytes(covered, "big") % 0xFFFF == 0, "the ICMPv6 checksum is wrong"
+
+
+def test_peers_are_asked_for_every_address_on_a_link_of_ours() -> None:
+    kit = forged()
+    asked = (("eth0", "10.1.0.12"), ("eth1", "10.9.0.12"))
+    assert kit.keeping.peers["lon2"] == KeptPeer("lon2", ("10.1.0.12", "10.9.0.12"), asked)
+    assert [(it.interface, it.address) for it in kit.questions] == list(asked)
+    assert kit.questions[1].frame.hex(" ") == (
+        "ff ff ff ff ff ff 02 00 00 00 09 11 08 06"
+        " 00 01 08 00 06 04 00 01"
+        " 02 00 00 00 09 11 0a 09 00 0b"
+        " 00 00 00 00 00 00 0a 09 00 0c"
+    )
+
+
+def test_an_ipv6_peer_is_asked_by_neighbour_solicitation() -> None:
+    nodes = {
+        "lon1": NodeSettings("lon1", "london", ("fd00:1::11",)),
+        "lon2": NodeSettings("lon2", "london", ("fd00:1::12",)),
+    }
+    kit = forge(replace(settings(), nodes=nodes), LINKS)
+    (question,) = kit.questions
+    assert question.frame[:14].hex() == "3333ff000012" + "020000000111" + "86dd"
+    assert question.frame[38:54].hex() == "ff0200000000000000000001ff000012"
+    assert question.frame[54] == 135
+    assert kit.groups["sbc"].routers[1].destinations == ("fd00:1::12",)
+    assert kit.groups["sbc"].routers[1].source == "fd00:1::11"
+
+
+def test_adverts_go_to_the_peers_on_the_link_or_to_the_group() -> None:
+    four, six = forged().groups["sbc"].routers
+    assert (four.source, four.destinations) == ("10.1.0.11", ("10.1.0.12",))
+    assert (six.source, six.destinations) == ("fe80::11", ("ff02::12",))
+    four, _ = forged(replace(GROUP, unicast=False)).groups["sbc"].routers
+    assert four.destinations == ("224.0.0.18",)
+
+
+def test_a_peer_of_another_network_makes_adverts_multicast() -> None:
+    far = NODES | {"lon3": NodeSettings("lon3", "london", ("10.7.0.13",))}
+    group = replace(GROUP, nodes=("lon1", "lon2", "lon3"))
+    kit = forge(replace(settings("lon1", group), nodes=far), LINKS)
+    assert kit.groups["sbc"].routers[0].destinations == ("224.0.0.18",)
+
+
+def test_a_second_address_of_another_vrid_makes_another_router() -> None:
+    group = replace(GROUP, addresses=(FLOATING, replace(FLOATING, address="10.1.0.101", vrid=52)))
+    kit = forged(group)
+    assert [it.vrid for it in kit.groups["sbc"].routers] == [51, 52]
+    assert [it.vrid for it in kit.keeping.groups["sbc"].routers] == [51, 52]
+
+
+def test_the_preferred_node_has_the_higher_priority_and_peers_keep_their_order() -> None:
+    first = forge(settings("lon1"), LINKS).keeping.groups["sbc"]
+    second = forge(settings("lon2"), LINKS).keeping.groups["sbc"]
+    assert (first.priority, first.place, first.peers) == (200, 0, ("lon2",))
+    assert (second.priority, second.place, second.peers) == (190, 1, ("lon1",))
+
+
+def test_a_floating_address_found_on_an_interface_is_not_taken_for_the_hosts_own() -> None:
+    bare = replace(LINKS["eth0"], addresses=(("10.1.0.100", 24), ("fe80::11", 64)))
+    kept = forged(eth0=bare).groups["sbc"]
+    assert kept.missing == ("interface eth0 has no IPv4 address of its own",)
+    assert (kept.take, kept.routers) == ((), ())
+
+
+def test_a_missing_interface_is_said_and_the_rest_is_forged() -> None:
+    away = replace(GROUP, name="away", addresses=(replace(FLOATING_6, interface="eth7"),))
+    kit = forged(GROUP, away)
+    assert kit.groups["away"].missing == ("interface eth7 is not there",)
+    assert kit.groups["sbc"].missing == ()
+    assert kit.interfaces["eth7"] == (0, "")
+    assert kit.keeping.groups.keys() == {"sbc", "away"}
+
+
+def test_a_kit_is_written_whole_for_its_owner_alone(tmp_path: Path) -> None:
+    kit = forged()
+    path = write(kit, tmp_path / "run")
+    assert load(path.read_bytes()) == kit
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list((tmp_path / "run").iterdir()) == [path]
+
+
+def run(config: Path, run_dir: Path) -> subprocess.CompletedProcess[str]:
+    words = ["--config", str(config), "--node", "lon1", "--run-dir", str(run_dir)]
+    return subprocess.run(
+        [sys.executable, "-m", "drivers.forge", *words], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_process_forges_from_a_configuration_file(tmp_path: Path) -> None:
+    key = tmp_path / "cluster.key"
+    key.write_text("ab" * 32)
+    key.chmod(0o600)
+    config = tmp_path / "standpipe.toml"
+    config.write_text(CONFIG.format(key=key))
+    done = run(config, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    kit = load((tmp_path / "kit.json").read_bytes())
+    assert kit.groups["sbc"].addresses[0].address == "10.77.0.100"
+    assert kit.groups["sbc"].announcements == ()
+    assert kit.key_file == str(key)
+
+
+def test_the_process_says_what_is_wrong_with_the_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "standpipe.toml"
+    config.write_text('[node.lon1]\nsite = "nowhere"\npaths = ["10.77.0.11"]\n')
+    done = run(config, tmp_path)
+    assert done.returncode == 1
+    assert f"{config}:2: node.lon1.site" in done.stderr
+    assert not (tmp_path / "kit.json").exists()

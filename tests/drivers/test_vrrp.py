@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from agent.core import vrrp_wire
+from agent.core.keeping import AdvertSeen, PacketRefused
+from agent.core.settings import GroupSettings
+from agent.ports import Refused
+from drivers.vrrp import Vrrp
+from tests.drivers.street import FLOATING, FLOATING_6, GROUP, Street, heard, laid
+
+FOUR = replace(GROUP, addresses=(FLOATING,))
+SIX = replace(GROUP, addresses=(FLOATING_6,))
+
+
+@pytest.fixture(scope="module")
+def street() -> Iterator[Street]:
+    with laid() as street:
+        yield street
+
+
+@contextmanager
+def opened(street: Street, node: str, *groups: GroupSettings) -> Iterator[Vrrp]:
+    kit = street.forge(node, *groups)
+    with street.inside(node):
+        vrrp = Vrrp(kit)
+    try:
+        yield vrrp
+    finally:
+        vrrp.close()
+
+
+@contextmanager
+def both(street: Street, *groups: GroupSettings) -> Iterator[tuple[Vrrp, Vrrp]]:
+    with opened(street, "lon1", *groups) as first, opened(street, "lon2", *groups) as second:
+        yield first, second
+
+
+def heard_by(vrrp: Vrrp, count: int = 1) -> list[AdvertSeen | PacketRefused]:
+    return heard(vrrp.receive, vrrp.filenos(), lambda seen: len(seen) >= count)
+
+
+@contextmanager
+def stranger(street: Street, family: int) -> Iterator[socket.socket]:
+    """A raw socket on lon2 that sends what it likes."""
+    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    with street.inside("lon2"):
+        raw = socket.socket(kind, socket.SOCK_RAW, vrrp_wire.PROTOCOL)
+    with raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        yield raw
+
+
+@pytest.mark.parametrize("unicast", [True, False])
+def test_an_ipv4_advert_arrives_and_is_not_heard_by_its_sender(
+    street: Street, unicast: bool
+) -> None:
+    with both(street, replace(FOUR, unicast=unicast)) as (first, second):
+        assert first.send("sbc", 200) == 1
+        assert heard_by(second) == [
+            AdvertSeen("eth0", 4, 51, "10.1.0.11", 200, 200, ("10.1.0.100",), "pseudo")
+        ]
+        assert first.receive() == []
+
+
+def test_an_ipv6_advert_arrives_from_the_link_local_address(street: Street) -> None:
+    with both(street, SIX) as (first, second):
+        assert first.send("sbc", 0) == 1
+        (found,) = heard_by(second)
+        source = "fe80::ff:fe00:111"
+        assert found == AdvertSeen("eth0", 6, 51, source, 0, 200, ("fd00:1::100",), "v6")
+        assert first.receive() == []
+
+
+def test_the_plain_checksum_is_sent_when_it_is_asked_for(street: Street) -> None:
+    with both(street, replace(FOUR, checksum_pseudo=False)) as (first, second):
+        first.send("sbc", 200)
+        (found,) = heard_by(second)
+        assert isinstance(found, AdvertSeen)
+        assert found.form == "plain"
+
+
+def test_one_send_serves_all_routers_of_a_group(street: Street) -> None:
+    with both(street, GROUP) as (first, second):
+        assert first.send("sbc", 200) == 2
+        assert {it.family for it in heard_by(second, 2) if isinstance(it, AdvertSeen)} == {4, 6}
+
+
+def test_a_queue_of_old_adverts_is_drained_at_once(street: Street) -> None:
+    with both(street, FOUR) as (first, second):
+        for _ in range(100):
+            first.send("sbc", 200)
+        assert len(heard_by(second, 100)) == 100
+        assert second.receive() == []
+
+
+def test_the_source_is_the_hosts_own_whatever_its_routes_prefer(street: Street) -> None:
+    street.ip("lon1", "addr", "add", "10.1.0.111/32", "dev", "eth0")
+    street.ip("lon1", "route", "add", "10.1.0.12/32", "dev", "eth0", "src", "10.1.0.111")
+    with both(street, FOUR) as (first, second):
+        first.send("sbc", 200)
+        (found,) = heard_by(second)
+    street.ip("lon1", "addr", "del", "10.1.0.111/32", "dev", "eth0")
+    assert found.source == "10.1.0.11"
+
+
+def test_forged_multicast_from_beyond_a_router_is_refused(street: Street) -> None:
+    group = vrrp_wire.GROUPS[4]
+    advert = vrrp_wire.encode(4, 51, 255, 200, ("10.1.0.100",), "10.1.0.12", group, True)
+    with opened(street, "lon1", FOUR) as vrrp, stranger(street, 4) as raw:
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 254)
+        raw.sendto(advert, (group, 0))
+        (found,) = heard_by(vrrp)
+        assert found == PacketRefused("advert-ttl", "10.1.0.12", "eth0: TTL 254, not 255")
+
+
+def test_ipv6_multicast_is_asked_for_its_hop_limit_too(street: Street) -> None:
+    group, source = vrrp_wire.GROUPS[6], "fe80::ff:fe00:112"
+    advert = vrrp_wire.encode(6, 51, 255, 200, ("fd00:1::100",), source, group, True)
+    with opened(street, "lon1", SIX) as vrrp, stranger(street, 6) as raw:
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 64)
+        raw.sendto(advert, (group, 0))
+        (found,) = heard_by(vrrp)
+        assert found == PacketRefused("advert-ttl", source, "eth0: TTL 64, not 255")
+
+
+def test_unicast_over_ipv6_with_a_hop_limit_of_64_is_heard(street: Street) -> None:
+    ours, theirs = "fd00:1::11", "fd00:1::12"
+    advert = vrrp_wire.encode(6, 51, 100, 200, ("fd00:1::100",), theirs, ours, True)
+    with opened(street, "lon1", SIX) as vrrp, stranger(street, 6) as raw:
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 64)
+        raw.sendto(advert, (ours, 0))
+        (found,) = heard_by(vrrp)
+        assert isinstance(found, AdvertSeen)
+        assert found.source == theirs
+
+
+@pytest.mark.parametrize("junk", [b"", b"\x21\x33\xc8\x01", bytes(1400), b"\xff" * 64])
+def test_junk_is_counted_and_the_next_advert_is_heard(street: Street, junk: bytes) -> None:
+    with both(street, FOUR) as (first, second), stranger(street, 4) as raw:
+        raw.sendto(junk, ("10.1.0.11", 0))
+        (found,) = heard_by(first)
+        assert isinstance(found, PacketRefused)
+        second.send("sbc", 190)
+        assert isinstance(heard_by(first)[0], AdvertSeen)
+
+
+def test_an_interface_without_carrier_is_counted_not_raised(street: Street) -> None:
+    with opened(street, "lon1", FOUR) as vrrp:
+        street.ip("lon1", "link", "set", "eth0", "down")
+        try:
+            assert vrrp.send("sbc", 200) == 0
+            assert vrrp.counters == {"advert-unsent": 1}
+            assert vrrp.receive() == []
+        finally:
+            street.ip("lon1", "link", "set", "eth0", "up")
+
+
+def test_an_interface_that_went_since_the_forging_is_refused_with_advice(street: Street) -> None:
+    kit = street.forge("lon1", FOUR)
+    (router,) = kit.groups["sbc"].routers
+    gone = replace(kit.groups["sbc"], routers=(replace(router, interface="eth7"),))
+    with street.inside("lon1"), pytest.raises(Refused, match="the kit must be forged again"):
+        Vrrp(replace(kit, groups={"sbc": gone}))

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs seeds of the simulator, or replays one.
+
+`python -m tests.sim --seeds 0:300 [--jobs 2] [--minutes 10] [--shape plain]`
+`python -m tests.sim --seed 23 --trace [--full] [--from 40 --to 60]`, `--shorten` drops faults that
+the failure does not need. Exit status 1 where an invariant did not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from multiprocessing import get_context
+
+from tests.sim.faults import SHAPES, Fault
+from tests.sim.trace import Trace
+from tests.sim.world import Result, World
+
+SEEDS = 300
+
+
+def run_seed(job: tuple[int, str, float]) -> Result:
+    """One seed, from its parameters alone, so that any process can do it."""
+    seed, shape, minutes = job
+    return World(seed, shape, minutes).run()
+
+
+def run_seeds(
+    seeds: Sequence[int], jobs: int = 1, minutes: float = 10.0, shape: str = ""
+) -> Iterator[Result]:
+    """Results in the order of the seeds."""
+    todo = [(seed, shape, minutes) for seed in seeds]
+    if jobs == 1:
+        yield from map(run_seed, todo)
+        return
+    with get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(run_seed, todo, chunksize=4)
+
+
+def replay_command(result: Result, shape: str, minutes: float) -> str:
+    """What somebody types to see this failure."""
+    more = f" --shape {shape}" if shape else ""
+    more += f" --minutes {minutes:g}" if minutes != 10 else ""
+    return f"python -m tests.sim --seed {result.seed}{more} --trace"
+
+
+def shorten(world: World) -> list[Fault]:
+    """The faults without which the same rule still breaks, tried one by one."""
+    minutes = world.end_ms / 60_000
+    rule = world.run().rule
+    faults = [fault for fault in world.faults if fault.at_ms <= world.agenda.now]
+    for fault in faults[::-1]:
+        fewer = [one for one in faults if one is not fault]
+        if World(world.seed, world.shape, minutes, faults=fewer).run().rule == rule:
+            faults = fewer
+    return faults
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """One seed, told."""
+    seed, shape, minutes = arguments.seed, arguments.shape, arguments.minutes
+    world = World(seed, shape, minutes)
+    if arguments.shorten:
+        world = World(seed, shape, minutes, faults=shorten(world))
+    town = world.town
+    print(
+        f"seed {seed}, {world.shape}: {len(town.nodes)} nodes, {town.paths} paths, "
+        f"{town.standby.value} standby, failback {town.failback.value}"
+    )
+    for fault in world.faults:
+        print(fault)
+    if arguments.trace:
+        to_ms = int(arguments.to * 1000) if arguments.to else None
+        trace = Trace(print, arguments.full, int(arguments.begin * 1000), to_ms)
+        world.tell(trace)
+    result = world.run()
+    print(
+        f"{result.events} events, {result.moves} takeovers, digest {result.digest:08x}: "
+        f"{result.failure or 'every invariant held'}"
+    )
+    return 1 if result.failure else 0
+
+
+def run_many(arguments: argparse.Namespace) -> int:
+    """A range of seeds, summed up."""
+    first, _, last = arguments.seeds.partition(":")
+    seeds = range(int(first), int(last or int(first) + 1))
+    began, cpu = time.perf_counter(), Counter[str]()
+    events = faults = moves = 0
+    failed: list[Result] = []
+    for result in run_seeds(seeds, arguments.jobs, arguments.minutes, arguments.shape):
+        events, faults, moves = events + result.events, faults + result.faults, moves + result.moves
+        if result.failure:
+            failed.append(result)
+            cpu[result.rule] += 1
+            print(f"seed {result.seed} ({result.shape}): {result.failure}")
+            print(f"  {replay_command(result, arguments.shape, arguments.minutes)}", flush=True)
+    took_s = time.perf_counter() - began
+    print(
+        f"{len(seeds)} seeds of {arguments.minutes:g} min in {took_s:.1f} s: {events} events "
+        f"({events / took_s / arguments.jobs:.0f} /s/core), {faults} faults, {moves} takeovers, "
+        f"{len(failed)} failed{''.join(f', {rule} {n}' for rule, n in cpu.most_common())}"
+    )
+    return 1 if failed else 0
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seeds", default=f"0:{SEEDS}", metavar="FIRST:END")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--shape", choices=SHAPES, default="")
+    parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--full", action="store_true", help="routine too")
+    parser.add_argument("--from", dest="begin", type=float, default=0.0, metavar="SECOND")
+    parser.add_argument("--to", type=float, default=0.0, metavar="SECOND")
+    parser.add_argument("--shorten", action="store_true")
+    arguments = parser.parse_args(argv)
+    return run_many(arguments) if arguments.seed is None else replay(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The agent's shell in the simulator: its core's words become services, disk, DNS and traps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.core.keeping import PacketRefused, PeerHeard, WordGiven
+from agent.core.model import (
+    Alarm,
+    Answer,
+    Checked,
+    ControlService,
+    KeepEpoch,
+    KeeperLost,
+    KeeperSaid,
+    LookNames,
+    Outcome,
+    Record,
+    Reply,
+    Severity,
+    StoreFailed,
+    StoreMended,
+    Tell,
+    TellKeeper,
+    Ticked,
+    UpdateNames,
+    VerifyNames,
+    Word,
+)
+from agent.core.peer import agent_answer
+from tests.sim.process import Process
+
+if TYPE_CHECKING:
+    from tests.sim.node import Node
+    from tests.sim.world import World
+
+BEAT_MS = 1000  # the real shell beats four times as often; the core's limits are whole seconds
+KEEPER_LATE_MS = 2000
+DEATH_SEEN_MS = 50
+FSYNC_MS = (2, 40)
+DNS_MS = (10, 60)
+DNS_TIMEOUT_MS = 3000
+NMS_RETRY_MS = 2000
+
+
+class AgentProcess(Process):
+    """Everything that is not an address."""
+
+    role = "agent"
+
+    def __init__(self, node: Node, world: World) -> None:
+        super().__init__(node, world)
+        self.rng = world.works
+        self.words: dict[str, Word] | None = None
+        self.keeper_heard_ms = 0
+        self.keeper_lost = False
+        self.unstored: list[Alarm] = []  # what a full disk could not keep
+        self.standing: dict[str, Severity] = {}
+        self.intents: set[int] = set()  # written down and not yet acted on
+        self.hands = {
+            TellKeeper: self.tell_keeper,
+            ControlService: self.control_service,
+            KeepEpoch: self.keep_epoch,
+            LookNames: self.look_names,
+            UpdateNames: self.update_names,
+            VerifyNames: self.verify_names,
+            Tell: self.tell,
+            Record: self.record,
+            Reply: self.reply,
+        }
+
+    def begin(self) -> None:
+        super().begin()
+        world, node = self.world, self.node
+        self.words = None
+        self.keeper_lost = False
+        self.keeper_heard_ms = self.agenda.now
+        world.judge.agent_began(self)
+        settings = world.town.settings(node.name)
+        epochs = dict(node.disk.epochs)
+        self.core = world.cores.agent(settings, epochs, self.clock.read(self.agenda.now))
+        if node.disk.full:
+            self.feed(StoreFailed("no space left on device"))
+        self.arm()
+        for group in world.town.groups_of(node.name):
+            for service in group.services:
+                for check in service.checks:
+                    first = self.rng.randrange(check.every_ms)
+                    where = (group.name, service.name, check.name, check.every_ms)
+                    self.agenda.after(first, self.check, self.life, *where)
+        for device in world.town.devices.values():
+            first = self.rng.randrange(device.every_ms)
+            self.agenda.after(first, self.poll, self.life, device.name, device.every_ms)
+        self.agenda.after(BEAT_MS, self.beat, self.life)
+        self.agenda.after(1, self.send_spool, self.life)
+
+    def end(self) -> None:
+        super().end()
+        self.unstored = []
+
+    def woken(self, due_ms: int) -> Ticked:
+        return Ticked(self.world.wall_s(self.node))
+
+    # ---------------------------------------------------------------- what comes in
+
+    def beat(self, life: int) -> None:
+        """Repeat the last words; miss the keeper's."""
+        if life != self.life or not self.alive:
+            return
+        self.agenda.after(BEAT_MS, self.beat, life)
+        if self.stopped:
+            return
+        if self.words is not None:
+            self.node.keeper.feed(WordGiven(self.words))
+        if self.agenda.now - self.keeper_heard_ms > KEEPER_LATE_MS:
+            self.lose_keeper("no beat")
+
+    def lose_keeper(self, why: str) -> None:
+        if self.alive and not self.keeper_lost:
+            self.keeper_lost = True
+            self.feed(KeeperLost(why))
+
+    def hear_keeper(self, said: KeeperSaid, life: int) -> None:
+        if life == self.node.keeper.life and self.alive:
+            self.keeper_heard_ms = self.agenda.now
+            self.keeper_lost = False
+            self.feed(said)
+
+    def listen(self, heard: PeerHeard) -> None:
+        """Answers for its node; a paused one answers when it goes on."""
+        if heard.kind != "ask":
+            return
+        if self.stopped:
+            self.inbox.append(heard)
+        else:
+            body = agent_answer(heard.body, self.keeper_lost)
+            self.send_peer(heard.node, "keeper", "answer", body)
+
+    def take_in(self, event: Any) -> None:
+        if event.__class__ is PeerHeard:
+            self.listen(event)
+        else:
+            super().take_in(event)
+
+    def refuse(self, refused: PacketRefused) -> None:
+        """Counted by the real shell, nothing for the core."""
+
+    def check(self, life: int, group: str, service: str, check: str, every_ms: int) -> None:
+        """One round of "are you alive?"."""
+        if life != self.life or not self.alive:
+            return
+        self.agenda.after(every_ms, self.check, life, group, service, check, every_ms)
+        alive = self.node.services[group, service].alive
+        answer = Answer(True, "", 1) if alive else Answer(False, "connection refused", 1)
+        if not self.stopped:
+            self.take_in(Checked(group, service, check, answer))
+
+    def poll(self, life: int, device: str, every_ms: int) -> None:
+        if life != self.life or not self.alive:
+            return
+        self.agenda.after(every_ms, self.poll, life, device, every_ms)
+        if not self.stopped:
+            self.take_in(self.world.power_supplies[device].sampled(self.agenda.now))
+
+    def store_changed(self) -> None:
+        """The disk filled up, or has room again."""
+        if self.node.disk.full:
+            self.feed(StoreFailed("no space left on device"))
+        else:
+            self.node.disk.spool.extend(self.unstored)
+            self.unstored = []
+            self.feed(StoreMended())
+
+    # ---------------------------------------------------------------- what its core wants done
+
+    def outcome(self, delay_ms: int, op_id: int, ok: bool | None, detail: str, **facts: Any) -> None:
+        self.agenda.after(delay_ms, self.feed_life, self.life, Outcome(op_id, ok, detail, facts))
+
+    def tell_keeper(self, action: TellKeeper) -> None:
+        self.words = action.words
+        self.agenda.after(0, self.node.keeper.feed, WordGiven(action.words))
+
+    def control_service(self, action: ControlService) -> None:
+        self.world.judge.acting(self, action)
+        service = self.node.services[action.group, action.service]
+        if action.verb == "status":
+            self.outcome(5, action.op_id, True, "", running=service.running)
+            return
+        if service.hanging and action.verb != "start":
+            self.outcome(action.within_ms, action.op_id, None, "timed out")
+            self.agenda.after(action.within_ms, self.node.kill_service, action.group, action.service)
+            return
+        took_ms = 200 if action.verb == "stop" else service.start_ms
+        self.agenda.after(took_ms, self.finish_control, self.life, self.node.life, action)
+
+    def finish_control(self, life: int, node_life: int, action: ControlService) -> None:
+        """The system's part goes on without us; whether we hear of it is another thing."""
+        if node_life != self.node.life:
+            return
+        ok, detail = self.node.control(action.group, action.service, action.verb)
+        running = self.node.services[action.group, action.service].running
+        facts = {"running": running}
+        self.feed_life(life, Outcome(action.op_id, ok, detail, facts))
+
+    def keep_epoch(self, action: KeepEpoch) -> None:
+        self.world.judge.acting(self, action)
+        self.agenda.after(self.rng.randint(*FSYNC_MS), self.finish_keeping, self.life, action)
+
+    def finish_keeping(self, life: int, action: KeepEpoch) -> None:
+        if life != self.life or not self.alive:
+            return
+        disk = self.node.disk
+        if disk.full:
+            self.feed(Outcome(action.op_id, False, "no space left on device"))
+            return
+        disk.epochs[action.name] = max(action.ceiling, disk.epochs.get(action.name, 0))
+        self.feed(Outcome(action.op_id, True, "stored"))
+
+    def look_names(self, action: LookNames) -> None:
+        zone = self.world.zones[action.geo]
+        if zone.down or not self.node.reaches_world():
+            self.outcome(DNS_TIMEOUT_MS, action.op_id, None, "timed out")
+        else:
+            self.outcome(20, action.op_id, True, "", epoch=zone.epoch)
+
+    def update_names(self, action: UpdateNames) -> None:
+        self.world.judge.acting(self, action)
+        self.agenda.after(self.rng.randint(*DNS_MS), self.finish_update, self.life, action)
+
+    def finish_update(self, life: int, action: UpdateNames) -> None:
+        zone = self.world.zones[action.geo]
+        if zone.down or not self.node.reaches_world():
+            self.outcome_for(life, DNS_TIMEOUT_MS, action.op_id, None, "timed out")
+            return
+        rcode = zone.swap(action.site, action.epoch)
+        if rcode == "NOERROR":
+            self.world.judge.names_written(self, action)
+        if zone.replies_lost:
+            self.outcome_for(life, DNS_TIMEOUT_MS, action.op_id, None, "timed out")
+            return
+        facts = {"rcode": rcode, "epoch": zone.epoch, "took_ms": 20}
+        outcome = Outcome(action.op_id, rcode == "NOERROR", rcode, facts)
+        self.feed_life(life, outcome)
+
+    def outcome_for(self, life: int, delay_ms: int, op_id: int, ok: bool | None, why: str) -> None:
+        self.agenda.after(delay_ms, self.feed_life, life, Outcome(op_id, ok, why))
+
+    def verify_names(self, action: VerifyNames) -> None:
+        zone = self.world.zones[action.geo]
+        if zone.down or not self.node.reaches_world():
+            servers = {"192.0.2.53": {"serial": 0, "ok": False, "detail": "timed out"}}
+            self.outcome(DNS_TIMEOUT_MS, action.op_id, None, "timed out", servers=servers)
+            return
+        right = zone.site == action.site
+        servers = {"192.0.2.53": {"serial": zone.epoch, "ok": right, "detail": zone.site}}
+        self.outcome(20, action.op_id, right, zone.site, servers=servers)
+
+    def tell(self, action: Tell) -> None:
+        self.world.judge.alarming(self, action.alarm)
+        (self.unstored if self.node.disk.full else self.node.disk.spool).append(action.alarm)
+        if len(self.node.disk.spool) + len(self.unstored) == 1:
+            self.agenda.after(5, self.send_spool, self.life)
+
+    def send_spool(self, life: int) -> None:
+        """In order; what is not acknowledged stays."""
+        if life != self.life or not self.alive:
+            return
+        nms, disk = self.world.nms, self.node.disk
+        if nms.down or self.stopped or not self.node.reaches_world():
+            self.agenda.after(NMS_RETRY_MS, self.send_spool, life)
+            return
+        for alarm in disk.spool + self.unstored:
+            nms.receive(self.node.name, alarm)
+        disk.spool.clear()
+        self.unstored.clear()
+
+    def record(self, action: Record) -> None:
+        self.world.judge.recorded(self, action)
+
+    def reply(self, action: Reply) -> None:
+        self.world.judge.replied(self, action)

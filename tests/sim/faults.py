@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What goes wrong, when: a plan is drawn whole from the seed, so that it can be shortened.
+
+Shapes: plain (each by itself, overlapping), burst (several within seconds, then quiet), swizzle
+(links cut one after another and healed in another order), isolate (one host loses every link),
+single (the next fault waits until the last one is long over).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING
+
+from tests.sim.network import Trouble
+from tests.sim.town import Town
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+SHAPES = ("plain", "burst", "swizzle", "isolate", "single")
+QUIET_START_MS = 12_000
+SINGLE_GAP_MS = 75_000
+
+Heal = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """at_ms, lasts_ms: true time. node, other: names; group: "" where it does not matter."""
+
+    at_ms: int
+    kind: str
+    lasts_ms: int = 0
+    node: str = ""
+    other: str = ""
+    path: int = 0
+    group: str = ""
+    amount: int = 0
+
+    def __str__(self) -> str:
+        parts = [self.node, self.other and f"-> {self.other}", self.group]
+        where = " ".join(part for part in parts if part)
+        path = f" path {self.path}" if self.kind in ON_PATHS else ""
+        amount = f" amount {self.amount}" if self.amount else ""
+        return f"{self.at_ms / 1000:8.3f} {self.kind} {where}{path}{amount} for {self.lasts_ms} ms"
+
+
+# ---------------------------------------------------------------- what each kind does
+
+
+def _kill_keeper(world: World, fault: Fault) -> Heal | None:
+    return _kill(world, fault, ("keeper",))
+
+
+def _kill_agent(world: World, fault: Fault) -> Heal | None:
+    return _kill(world, fault, ("agent",))
+
+
+def _kill_both(world: World, fault: Fault) -> Heal | None:
+    return _kill(world, fault, ("keeper", "agent"))
+
+
+def _kill(world: World, fault: Fault, roles: tuple[str, ...]) -> Heal | None:
+    """amount 1: whoever should restart it does not, until the fault is over."""
+    node = world.nodes[fault.node]
+    if not node.kernel.running:
+        return None
+    for role in roles:
+        node.kept_dead[role] += fault.amount
+        node.kill(role)
+
+    def heal() -> None:
+        for role in roles:
+            node.kept_dead[role] -= fault.amount
+            if fault.amount and not node.processes[role].alive:
+                node.restart_later(role)
+
+    return heal
+
+
+def _pause_keeper(world: World, fault: Fault) -> Heal | None:
+    return world.nodes[fault.node].pause("keeper")
+
+
+def _pause_agent(world: World, fault: Fault) -> Heal | None:
+    return world.nodes[fault.node].pause("agent")
+
+
+def _freeze(world: World, fault: Fault) -> Heal | None:
+    """The whole machine stands still. amount 1: its clock does too."""
+    node = world.nodes[fault.node]
+    if not node.kernel.running:
+        return None
+    node.freeze()
+    return lambda: node.thaw(bool(fault.amount))
+
+
+def _power_cut(world: World, fault: Fault) -> Heal | None:
+    node = world.nodes[fault.node]
+    if not node.kernel.powered:
+        return None
+    node.lose_power()
+    return node.gain_power
+
+
+def _reboot(world: World, fault: Fault) -> Heal | None:
+    node = world.nodes[fault.node]
+    if not node.kernel.running or node.leaving:
+        return None
+    node.shut_down()
+
+    def heal() -> None:
+        node.shut_down_anyway(node.life)
+        node.gain_power()
+
+    return heal
+
+
+def _disk_full(world: World, fault: Fault) -> Heal | None:
+    node = world.nodes[fault.node]
+
+    def change(by: int) -> None:
+        before = bool(node.disk.full)
+        node.disk.full += by
+        if bool(node.disk.full) != before:
+            node.agent.store_changed()
+
+    change(1)
+    return lambda: change(-1)
+
+
+def _service_dies(world: World, fault: Fault) -> Heal | None:
+    node = world.nodes[fault.node]
+    for group, service in node.services:
+        if group == fault.group:
+            node.stop_service(group, service)
+    return None
+
+
+def _service_hangs(world: World, fault: Fault) -> Heal | None:
+    """Runs and does not answer; a restart by force mends it."""
+    for (group, _), service in world.nodes[fault.node].services.items():
+        if group == fault.group and service.running:
+            if service.alive:
+                service.bad_since = world.agenda.now
+            service.hanging = 1
+
+    def heal() -> None:
+        for (group, _), service in world.nodes[fault.node].services.items():
+            if group == fault.group:
+                service.hanging = 0
+
+    return heal
+
+
+def _start_refused(world: World, fault: Fault) -> Heal | None:
+    """It dies and will not start again."""
+    node = world.nodes[fault.node]
+    mine = [key for key in node.services if key[0] == fault.group]
+    for key in mine:
+        node.services[key].refusing += 1
+        node.stop_service(*key)
+
+    def heal() -> None:
+        for key in mine:
+            node.services[key].refusing -= 1
+
+    return heal
+
+
+def _nic_down(world: World, fault: Fault) -> Heal | None:
+    node = world.nodes[fault.node]
+    node.carrier(fault.path, 1)
+    return lambda: node.carrier(fault.path, -1)
+
+
+def _address_deleted(world: World, fault: Fault) -> Heal | None:
+    """A foreign hand on the node."""
+    world.nodes[fault.node].kernel.drop(fault.group, "deleted")
+    return None
+
+
+def _isolate(world: World, fault: Fault) -> Heal | None:
+    ends = [(fault.node, other, path) for other, path in _everywhere(world, fault.node)]
+    return _trouble(world, [*ends, *_reversed(ends)], Trouble(cut=True))
+
+
+def _partition(world: World, fault: Fault) -> Heal | None:
+    ends = [(fault.node, fault.other, fault.path)]
+    return _trouble(world, [*ends, *_reversed(ends)], Trouble(cut=True))
+
+
+def _one_way(world: World, fault: Fault) -> Heal | None:
+    return _trouble(world, [(fault.node, fault.other, fault.path)], Trouble(cut=True))
+
+
+def _deaf(world: World, fault: Fault) -> Heal | None:
+    """Sends on that path and hears nothing on it."""
+    ends = [(o, fault.node, p) for o, p in _everywhere(world, fault.node) if p == fault.path]
+    return _trouble(world, ends, Trouble(cut=True))
+
+
+def _lossy(world: World, fault: Fault) -> Heal | None:
+    ends = [(fault.node, fault.other, fault.path)]
+    return _trouble(world, [*ends, *_reversed(ends)], Trouble(loss=fault.amount / 100))
+
+
+def _slow(world: World, fault: Fault) -> Heal | None:
+    """Late and out of order."""
+    ends = [(fault.node, fault.other, fault.path)]
+    trouble = Trouble(delay_ms=fault.amount, jitter_ms=fault.amount)
+    return _trouble(world, [*ends, *_reversed(ends)], trouble)
+
+
+def _doubled(world: World, fault: Fault) -> Heal | None:
+    ends = [(fault.node, fault.other, fault.path)]
+    return _trouble(world, ends, Trouble(duplicates=0.5, jitter_ms=20))
+
+
+def _everywhere(world: World, node: str) -> list[tuple[str, int]]:
+    """Every other end of a link of the node, machines of clients too."""
+    return [(other, path) for source, other, path in world.network.links if source == node]
+
+
+def _reversed(ends: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    return [(target, source, path) for source, target, path in ends]
+
+
+def _trouble(world: World, ends: list[tuple[str, str, int]], trouble: Trouble) -> Heal:
+    links = [world.network.links[end] for end in ends]
+    number = world.next_fault()
+
+    def change(what: Trouble | None) -> None:
+        for link in links:
+            link.change(number, what, world.agenda.now)
+        world.judge.looked_different()
+
+    change(trouble)
+    return lambda: change(None)
+
+
+def _on_battery(world: World, fault: Fault) -> Heal | None:
+    supply = world.power_supplies["ups1"]
+    if not supply.on_battery:
+        supply.since_ms = world.agenda.now
+    supply.on_battery += 1
+
+    def heal() -> None:
+        supply.on_battery -= 1
+
+    return heal
+
+
+def _dns_down(world: World, fault: Fault) -> Heal | None:
+    """amount 1: it takes updates, and its answers are lost."""
+    zone = world.zones["voice"]
+    zone.down += 1 - fault.amount
+    zone.replies_lost += fault.amount
+
+    def heal() -> None:
+        zone.down -= 1 - fault.amount
+        zone.replies_lost -= fault.amount
+
+    return heal
+
+
+def _nms_down(world: World, fault: Fault) -> Heal | None:
+    world.nms.down += 1
+
+    def heal() -> None:
+        world.nms.down -= 1
+
+    return heal
+
+
+def _wall_step(world: World, fault: Fault) -> Heal | None:
+    world.nodes[fault.node].wall_ahead_s += fault.amount
+    return None
+
+
+def _switchover(world: World, fault: Fault) -> Heal | None:
+    """The operator asks, on a node of his choice; group may be a geo."""
+    world.ask(fault.node, "switchover", {"group": fault.group, "to": fault.other})
+    return None
+
+
+def _maintenance(world: World, fault: Fault) -> Heal | None:
+    world.ask(fault.node, "maintenance", {"on": True, "for_s": fault.lasts_ms // 1000 + 60})
+    return lambda: world.ask(fault.node, "maintenance", {"on": False})
+
+
+APPLY: dict[str, Callable[[World, Fault], Heal | None]] = {
+    "kill-keeper": _kill_keeper,
+    "kill-agent": _kill_agent,
+    "kill-both": _kill_both,
+    "pause-keeper": _pause_keeper,
+    "pause-agent": _pause_agent,
+    "freeze": _freeze,
+    "power-cut": _power_cut,
+    "reboot": _reboot,
+    "disk-full": _disk_full,
+    "service-dies": _service_dies,
+    "service-hangs": _service_hangs,
+    "start-refused": _start_refused,
+    "nic-down": _nic_down,
+    "address-deleted": _address_deleted,
+    "isolate": _isolate,
+    "partition": _partition,
+    "one-way": _one_way,
+    "deaf": _deaf,
+    "lossy": _lossy,
+    "slow": _slow,
+    "doubled": _doubled,
+    "on-battery": _on_battery,
+    "dns-down": _dns_down,
+    "nms-down": _nms_down,
+    "wall-step": _wall_step,
+    "switchover": _switchover,
+    "maintenance": _maintenance,
+}
+ON_PATHS = frozenset({"nic-down", "partition", "one-way", "deaf", "lossy", "slow", "doubled"})
+
+
+# ---------------------------------------------------------------- drawing a plan
+
+
+class Draw:
+    """Draws faults for one town: a swarm, so that each seed knows only some kinds."""
+
+    def __init__(self, town: Town, rng: Random) -> None:
+        self.town = town
+        self.rng = rng
+        kinds = [kind for kind in APPLY if self._possible(kind)]
+        self.kinds = rng.sample(kinds, rng.randint(3, len(kinds)))
+        self.longest_ms = rng.choice((3_000, 12_000, 40_000))
+
+    def _possible(self, kind: str) -> bool:
+        if kind == "on-battery":
+            return bool(self.town.devices)
+        return kind != "dns-down" or bool(self.town.geos)
+
+    def one(self, at_ms: int, kind: str = "") -> Fault:
+        """A fault of that kind, or of one of this seed's kinds."""
+        rng, town = self.rng, self.town
+        kind = kind or rng.choice(self.kinds)
+        node = rng.choice(list(town.nodes))
+        other = rng.choice(town.peers(node))
+        group = rng.choice(town.groups_of(node)).name
+        lasts_ms = rng.randint(200, self.longest_ms)
+        fault = Fault(at_ms, kind, lasts_ms, node, other, rng.randrange(town.paths), group)
+        if kind == "switchover" and town.geos and rng.random() < 0.4:
+            return replace(fault, group="voice", other=rng.choice(town.sites))
+        return replace(fault, amount=self._amount(kind), lasts_ms=self._lasts_ms(kind, lasts_ms))
+
+    def _amount(self, kind: str) -> int:
+        rng = self.rng
+        if kind.startswith("kill-") or kind in ("freeze", "dns-down"):
+            return rng.randrange(2)
+        if kind == "lossy":
+            return rng.choice((2, 5, 10, 30, 60))
+        if kind == "slow":
+            return rng.choice((5, 20, 80, 400, 1500))
+        return rng.choice((-3600, -60, 2, 3600)) if kind == "wall-step" else 0
+
+    def _lasts_ms(self, kind: str, drawn_ms: int) -> int:
+        if kind in ("power-cut", "reboot"):  # a fast one, or one that takes its time
+            return self.rng.choice((self.rng.randint(200, 1500), 10_000 + drawn_ms))
+        if kind == "on-battery":
+            return drawn_ms + self.rng.choice((0, 60_000))
+        return drawn_ms
+
+
+def plan(shape: str, town: Town, rng: Random, until_ms: int) -> list[Fault]:
+    """The faults of one seed, all begun before until_ms."""
+    draw = Draw(town, rng)
+    faults = PLANS[shape](draw, rng, until_ms)
+    return sorted((f for f in faults if f.at_ms < until_ms), key=lambda f: f.at_ms)
+
+
+def _plain(draw: Draw, rng: Random, until_ms: int) -> list[Fault]:
+    mean_ms = rng.choice((4_000, 10_000, 25_000))
+    faults, at_ms = [], QUIET_START_MS
+    while at_ms < until_ms:
+        faults.append(draw.one(at_ms))
+        at_ms += 1 + int(rng.expovariate(1 / mean_ms))
+    return faults
+
+
+def _burst(draw: Draw, rng: Random, until_ms: int) -> list[Fault]:
+    faults, at_ms = [], QUIET_START_MS
+    while at_ms < until_ms:
+        width_ms = rng.choice((1, 500, 4_000))
+        faults += [draw.one(at_ms + rng.randrange(width_ms)) for _ in range(rng.randint(2, 6))]
+        at_ms += rng.randint(15_000, 60_000)
+    return faults
+
+
+def _swizzle(draw: Draw, rng: Random, until_ms: int) -> list[Fault]:
+    """Both paths of each pair, cut at one pace, healed at another and in another order."""
+    town = draw.town
+    faults, at_ms = [], QUIET_START_MS
+    ends = [(a, b, p) for a in town.nodes for b in town.peers(a) for p in range(town.paths)]
+    while at_ms < until_ms:
+        pace_ms = rng.choice((50, 700, 4_000))
+        chosen = rng.sample(ends, rng.randint(1, len(ends)))
+        healing = rng.sample(range(len(chosen)), len(chosen))
+        last_ms = at_ms + pace_ms * len(chosen)
+        for order, (node, other, path) in enumerate(chosen):
+            begin_ms = at_ms + order * pace_ms
+            end_ms = last_ms + (1 + healing[order]) * pace_ms
+            faults.append(Fault(begin_ms, "one-way", end_ms - begin_ms, node, other, path))
+        if rng.random() < 0.7:
+            faults.append(draw.one(rng.randint(at_ms, last_ms)))
+        at_ms = last_ms + pace_ms * len(chosen) + rng.randint(2_000, 30_000)
+    return faults
+
+
+def _isolated(draw: Draw, rng: Random, until_ms: int) -> list[Fault]:
+    faults, at_ms = [], QUIET_START_MS
+    while at_ms < until_ms:
+        cut = draw.one(at_ms, "isolate")
+        faults.append(cut)
+        if rng.random() < 0.7:
+            faults.append(draw.one(rng.randint(at_ms, at_ms + cut.lasts_ms + 2_000)))
+        at_ms += cut.lasts_ms + rng.randint(1_000, 40_000)
+    return faults
+
+
+def _single(draw: Draw, rng: Random, until_ms: int) -> list[Fault]:
+    faults, at_ms = [], QUIET_START_MS
+    while at_ms < until_ms:
+        fault = draw.one(at_ms)
+        faults.append(fault)
+        at_ms += fault.lasts_ms + SINGLE_GAP_MS
+    return faults
+
+
+PLANS: dict[str, Callable[[Draw, Random, int], list[Fault]]] = {
+    "plain": _plain,
+    "burst": _burst,
+    "swizzle": _swizzle,
+    "isolate": _isolated,
+    "single": _single,
+}
