@@ -95,7 +95,7 @@ def _why_not(error: OSError, path: str) -> str:
     match error.errno:
         case errno.ENOENT | errno.ECONNREFUSED:
             return (
-                "no agent is running there; start it (systemctl start standpipe, or "
+                "no agent is running there; start it (systemctl start standpipe-agent, or "
                 "standpipe run), or name its folder with --run-dir"
             )
         case errno.EACCES | errno.EPERM:

@@ -37,10 +37,10 @@ from agent.core.keeping import (
     TakeAddresses,
     Told,
     Woken,
-    WordGiven,
 )
 from agent.core.kit import Kit, load
 from agent.core.talk import dump_said, load_words
+from agent.ports import PortError
 from agent.wiring import KIT, Hands, keeper_hands
 
 AGENT_HUNG_MS = 5_000  # an agent that spoke and then says nothing for so long is killed
@@ -138,12 +138,12 @@ class Keeper:
                 )
                 continue
             try:
-                words = load_words(data)
-            except (ValueError, TypeError, AttributeError) as error:
+                given = load_words(data)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 yield PacketRefused("word-malformed", f"pid {pid}", str(error))
                 continue
             self._agent_pid, self._word_ms = pid, now_ms()
-            yield WordGiven(words)
+            yield given
 
     def _watch_agent(self, now: int) -> None:
         if self._agent_pid and now - self._word_ms > AGENT_HUNG_MS:
@@ -170,6 +170,7 @@ class Keeper:
             case AskNeighbour(interface, address):
                 hands.neighbour.ask(interface, address)
             case Report(said):
+                said.counters.update(hands.counters())
                 with contextlib.suppress(OSError):  # the agent is away: it will hear the next one
                     self._local.sendto(dump_said(said), self._agent)
             case Finish():
@@ -233,9 +234,12 @@ def main(options: argparse.Namespace) -> int:
     _hurry()
     try:
         kit = _await_kit(run_dir / KIT)
+        for name, group in kit.groups.items():
+            if group.missing:  # the agent says so, and has it forged again when that changes
+                del kit.keeping.groups[name]
         kit.keeping.boot = int.from_bytes(os.urandom(8), "big") >> 1 | 1
         keeper = Keeper(kit, keeper_hands(kit), run_dir)
-    except (ValueError, OSError) as error:
+    except (PortError, ValueError, OSError) as error:
         say(str(error))
         return 1
     try:

@@ -34,7 +34,9 @@ def read_settings(options: argparse.Namespace) -> tuple[Settings, tuple[str, ...
     except ConfigError as error:
         if not good.exists():
             raise
-        return load(good, options.node), tuple(str(problem) for problem in error.problems)
+        # a secret that is gone must not take the protection with it
+        settings = load(good, options.node, check_files=False)
+        return settings, tuple(str(problem) for problem in error.problems)
 
 
 def keep_good(config: Path, state_dir: Path) -> None:

@@ -21,6 +21,7 @@ from agent.clock import now_ms
 from agent.config import ConfigError, load
 from agent.console import Console
 from agent.core.engine import AgentCore
+from agent.core.keeping import WordGiven
 from agent.core.kit import Kit
 from agent.core.kit import load as load_kit
 from agent.core.model import (
@@ -46,6 +47,7 @@ from agent.wiring import KIT, Wiring, peerlink
 WORD_EVERY_S = 0.25
 KEEPER_HUNG_MS = 1_000  # its report comes every 250 ms
 REPORT_BYTES = 1 << 20
+FORGE_AGAIN_S = 5.0
 RELOADED = 0  # the supervisor starts it again at once
 
 
@@ -89,7 +91,8 @@ class Agent:
     def tell_keeper(self, words: dict[str, Word]) -> None:
         """At once, and again with each beat."""
         with contextlib.suppress(OSError):  # it is away, or its queue is full: the next beat tells
-            self._local.sendto(dump_words(words), str(self.run_dir / KEEPER_SOCKET))
+            given = WordGiven(words, self.core.words_ms)
+            self._local.sendto(dump_words(given), str(self.run_dir / KEEPER_SOCKET))
 
     def _hear_keeper(self) -> None:
         while True:
@@ -102,7 +105,10 @@ class Agent:
                 continue
             self._keeper_pid, self._keeper_ms = pid, now_ms()
             self._keeper_lost = False
-            self.loop.feed(load_said(data))
+            said = load_said(data)
+            self.loop.feed(said)
+            if said.counters.get("kit-stale"):
+                self._renew_kit()
 
     async def _beat(self) -> None:
         """Our own word, and an eye on the keeper's: hung is worse than dead, so it is killed."""
@@ -204,21 +210,55 @@ class Agent:
         if fresh.digest == self.settings.digest:
             self.loop.feed(ConfigAccepted(fresh.digest))
             return
-        argv = ["-m", "agent.prepare", "--config", str(self.options.config)]
-        argv += ["--run-dir", str(self.run_dir), "--state-dir", str(self.options.state_dir)]
+        complaint = await self._forge()
+        if complaint:
+            self.loop.feed(ConfigRefused((complaint,)))
+            return
+        self.loop.feed(ConfigAccepted(fresh.digest))
+        if self._keeper_pid:
+            os.kill(self._keeper_pid, signal.SIGUSR1)  # it keeps what it has and reads the new kit
+        self._stop.set()
+
+    async def _forge(self) -> str:
+        """A new kit, made in a process that ends; what it complained of, "" if nothing."""
+        argv = ["-m", "agent.prepare", "--run-dir", str(self.run_dir)]
+        argv += ["--state-dir", str(self.options.state_dir)]
+        if self.options.watch_only:
+            argv += ["--watch-only"]
+        else:
+            argv += ["--config", str(self.options.config)]
         if self.options.node:
             argv += ["--node", self.options.node]
         forging = await asyncio.create_subprocess_exec(
             sys.executable, *argv, stderr=asyncio.subprocess.PIPE
         )
         _, complaint = await forging.communicate()
-        if forging.returncode:
-            self.loop.feed(ConfigRefused((complaint.decode(errors="replace").strip(),)))
-            return
-        self.loop.feed(ConfigAccepted(fresh.digest))
-        if self._keeper_pid:
-            os.kill(self._keeper_pid, signal.SIGUSR1)  # it keeps what it has and reads the new kit
-        self._stop.set()
+        return complaint.decode(errors="replace").strip() if forging.returncode else ""
+
+    def _renew_kit(self) -> None:
+        """An interface is not what it was: forge again, and let the keeper adopt what it has."""
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.ensure_future(self._forge_and_adopt())
+
+    async def _forge_and_adopt(self) -> None:
+        complaint = await self._forge()
+        if complaint:
+            print(f"standpipe agent: {complaint}", file=sys.stderr, flush=True)
+            await asyncio.sleep(FORGE_AGAIN_S)
+        elif self._keeper_pid:
+            os.kill(self._keeper_pid, signal.SIGUSR1)
+            await asyncio.sleep(FORGE_AGAIN_S)
+
+    async def _kit(self) -> Kit:
+        """The kit of this configuration: forged already by `standpipe run`, else forged now."""
+        path = self.run_dir / KIT
+        kit = await asyncio.to_thread(_read_kit, path)
+        if kit is None or kit.digest != self.settings.digest:
+            complaint = await self._forge()
+            if complaint:
+                raise ValueError(complaint)
+            kit = load_kit(path.read_bytes())
+        return kit
 
     # ------------------------------------------------------------ life
 
@@ -235,7 +275,10 @@ class Agent:
         console = Console(self.loop, self.run_dir, self.reload)
         await console.open()
         closers = [console.close]
-        kit = await asyncio.to_thread(lambda: load_kit((self.run_dir / KIT).read_bytes()))
+        kit = await self._kit()
+        for name, group in kit.groups.items():
+            if group.missing:
+                self.core.roles[name].threats["kit"] = "; ".join(group.missing)
         if kit.peers:
             closers.append(self._answer_peers(kit))
         work = asyncio.ensure_future(self.loop.run(self._workers()))
@@ -256,6 +299,13 @@ class Agent:
             close()
         self.ledger.close()
         return 1 if failed else RELOADED
+
+
+def _read_kit(path: Path) -> Kit | None:
+    try:
+        return load_kit(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def main(options: argparse.Namespace) -> int:

@@ -64,6 +64,13 @@ class Hands:
             events += self.neighbour.receive()
         return events
 
+    def counters(self) -> dict[str, int]:
+        """What went wrong so far, by kind; "kit-stale": interfaces that are not as forged."""
+        found = {"kit-stale": len(self.addresses.stale), "events-lost": self.addresses.overruns}
+        for driver in (self.vrrp, self.neighbour, self.peerlink):
+            found |= driver.counters
+        return {kind: count for kind, count in found.items() if count}
+
     def close(self) -> None:
         """Every socket; addresses stay as they are."""
         for driver in (self.addresses, self.vrrp, self.neighbour, self.peerlink):
@@ -126,9 +133,9 @@ class Wiring:
 
     def store(self) -> Store:
         """The embedded store."""
-        from drivers.store import SqliteStore
+        from drivers import store
 
-        return SqliteStore(self._state_dir)
+        return store.Store(self._state_dir)
 
     def watches(self) -> list[tuple[str, Watch]]:
         """(source, driver) for every watcher of the host and every device."""

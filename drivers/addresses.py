@@ -18,7 +18,7 @@ SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10  # a refusal does not carry the whole request back
 NETLINK_GET_STRICT_CHK = 12  # a dump can be asked for one interface
 SO_RCVBUFFORCE = 33
-HEARD_BYTES = 4 << 20  # thousands of events; past that the kernel says ENOBUFS
+KEPT_BYTES = 4 << 20  # thousands of events or refusals; past that the kernel says ENOBUFS
 RECEIVES_AT_ONCE = 1024
 
 NLMSG_ERROR = 2
@@ -38,9 +38,8 @@ IFA_LOCAL = 2
 IFLA_ADDRESS = 1
 IFLA_IFNAME = 3
 IFLA_OPERSTATE = 16
-IFLA_CARRIER = 33
 IFF_UP = 0x1
-IFF_LOWER_UP = 0x10000
+IFF_LOWER_UP = 0x10000  # carrier
 OPERSTATES_UP = (0, 6)  # IF_OPER_UNKNOWN, where a driver does not say, and IF_OPER_UP
 
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
@@ -195,8 +194,6 @@ class _News:
         self.stale: set[str] = set()
         self.overruns = 0
         self.socket = _route_socket(HEARD_GROUPS)
-        with contextlib.suppress(PermissionError):
-            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, HEARD_BYTES)
         self._look(RTM_GETLINK)
 
     def receive(self) -> list[AddressSeen | LinkSeen]:
@@ -205,26 +202,24 @@ class _News:
             try:
                 data = self.socket.recv(65536)
             except BlockingIOError:
-                break
+                if self._dumping or not self._again:
+                    break
+                self._look(RTM_GETLINK)  # not before all is read: a full socket takes no dump
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 self.overruns += 1
                 self._again = True
-                if not self._dumping:
-                    self._look(RTM_GETLINK)
-                continue
-            for message in _messages(data):
-                self._read(message, seen)
+            else:
+                for message in _messages(data):
+                    self._read(message, seen)
         return seen
 
     def _look(self, what: int) -> None:
         if what == RTM_GETLINK:
             self._found.clear()
             self._again = False
-            request = HEADER.pack(
-                HEADER.size + LINK.size, what, NLM_F_REQUEST_DUMP, what, 0
-            ) + LINK.pack(0, 0, 0, 0, 0)
+            request = _request(what, LINK.pack(0, 0, 0, 0, 0))
         else:
             request = _address_dump(socket.AF_UNSPEC, 0)
         self._dumping = what
@@ -238,8 +233,11 @@ class _News:
             self._read_address(body, kind == RTM_NEWADDR, seen)
         elif kind in (RTM_NEWLINK, RTM_DELLINK):
             self._read_link(body, kind == RTM_NEWLINK, seen)
-        elif kind in (NLMSG_DONE, NLMSG_ERROR) and self._dumping:
+        elif kind == NLMSG_DONE:
             self._end_of_dump(seen)
+        elif kind == NLMSG_ERROR:
+            self._dumping = 0
+            self._again = True
 
     def _end_of_dump(self, seen: list[AddressSeen | LinkSeen]) -> None:
         if self._dumping == RTM_GETLINK:
@@ -251,8 +249,6 @@ class _News:
         self._dumping = 0
         for place in self._present - self._found:
             self._tell_address(place, False, seen)
-        if self._again:
-            self._look(RTM_GETLINK)
 
     def _read_address(self, body: bytes, present: bool, seen: list[AddressSeen | LinkSeen]) -> None:
         place = _place_of(body)
@@ -283,10 +279,9 @@ class _News:
             self.stale.discard(interface)
         else:
             self.stale.add(interface)
-        carrier = attributes.get(IFLA_CARRIER, b"\1") != b"\0"
         operstate = attributes.get(IFLA_OPERSTATE, b"\0")[0]
         up = flags & IFF_UP and flags & IFF_LOWER_UP and operstate in OPERSTATES_UP
-        self._tell_link(interface, bool(there and carrier and up), seen)
+        self._tell_link(interface, bool(there and up), seen)
 
     def _tell_link(self, interface: str, up: bool, seen: list[AddressSeen | LinkSeen]) -> None:
         if self._up.get(interface) is not up:
@@ -296,24 +291,32 @@ class _News:
 
 def _route_socket(groups: int) -> socket.socket:
     route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    with contextlib.suppress(PermissionError):
+        route.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, KEPT_BYTES)
     route.bind((0, groups))
-    route.setblocking(bool(not groups))
+    route.setblocking(not groups)
     return route
 
 
 def _address_dump(family: int, index: int) -> bytes:
-    length = HEADER.size + ADDRESS.size
-    header = HEADER.pack(length, RTM_GETADDR, NLM_F_REQUEST_DUMP, RTM_GETADDR, 0)
-    return header + ADDRESS.pack(family, 0, 0, 0, index)
+    return _request(RTM_GETADDR, ADDRESS.pack(family, 0, 0, 0, index))
+
+
+def _request(kind: int, body: bytes) -> bytes:
+    return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST_DUMP, kind, 0) + body
 
 
 def _drained(route: socket.socket) -> list[bytes]:
-    """Everything that waits on the socket now."""
+    """Everything that waits on the socket now; that some was lost shows in what is not there."""
     waiting = []
-    with contextlib.suppress(BlockingIOError):
-        while True:
+    while True:
+        try:
             waiting.append(route.recv(65536, socket.MSG_DONTWAIT))
-    return waiting
+        except BlockingIOError:
+            return waiting
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
 
 
 def _answers(waiting: list[bytes]) -> Iterator[tuple[int, int]]:

@@ -45,11 +45,11 @@ KEY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """What `_sp-epoch` says; an epoch of 0 where there is no such record yet."""
+    """What `_sp-epoch` says. token: drawn anew for each change, so that a writer knows its own."""
 
-    epoch: int = 0
-    site: str = ""
-    token: str = ""
+    epoch: int
+    site: str
+    token: str
 
     def __str__(self) -> str:
         return f"epoch={self.epoch} site={self.site} token={self.token}"

@@ -77,11 +77,6 @@ class Peerlink:
         """Any of them is readable when there is something to receive."""
         return [path.fileno() for path in self._sockets]
 
-    def knows(self, node: str, role: str) -> bool:
-        """Whether its present boot is known: what it says is believed from then on."""
-        session = self._sessions.get((node, role))
-        return session is not None and session.boot != 0
-
     def send(self, node: str, kind: str, body: dict[str, Any], agent_too: bool = False) -> int:
         """On every path to a node ("": to all), its keeper and perhaps its agent; how many left."""
         roles = ("keeper", "agent") if agent_too else ("keeper",)

@@ -115,9 +115,9 @@ class Session:
         self._made = 0
         self._building = asyncio.Lock()
 
-    def line(self, key: str, address: str, snmp: SnmpSettings) -> "Line":
+    def line(self, key: str, address: str, snmp: SnmpSettings, try_s: float = TRY_S) -> "Line":
         """key: the receiver's place in the configuration, "device.ups1"."""
-        return Line(self, Target(key, address, snmp))
+        return Line(self, Target(key, address, snmp, try_s))
 
     def close(self) -> None:
         """Closes every socket; the session may be used again, as a newly started engine."""

@@ -5,5 +5,7 @@ set -e
 /usr/bin/python3 -m compileall -q /usr/lib/standpipe/site || true
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
-    systemctl try-restart standpipe-agent.service standpipe-keeper.service
+    systemctl try-restart standpipe-agent.service
+    # not a restart, which would hand the addresses over: it ends, is started again and adopts them
+    systemctl kill -s USR1 standpipe-keeper.service 2>/dev/null || true
 fi

@@ -28,7 +28,7 @@ snmptrapd        an NMS that acknowledges traps
 keepalived       the VRRP peer and the yardstick
 dbus             a bus for the systemd driver
 '
-units='named snmpd snmptrapd keepalived'
+units='named snmpd snmptrapd snmptrapd.socket keepalived'
 
 fail() {
     echo "setup: $1" >&2

@@ -21,6 +21,8 @@ STOP_AGAIN_MS = 5_000
 
 ROWS = (
     Row("C-WANTED", OFF, "wanted", (), STARTING, ("start",), "this node is to serve: start it"),
+    Row("C-SERVES", OFF, "serving", (), FRESH, (),
+        "this node has the addresses, so the service is meant to run: an earlier agent started it"),
     Row("C-STARTED", STARTING, "done", (), PROVING, ("prove",), "started: now it must answer"),
     Row("C-START-UNKNOWN", STARTING, "unknown", (), PROVING, ("prove",),
         "the start timed out, which is not a no: its answers will tell"),
@@ -56,16 +58,22 @@ ROWS = (
     Row("C-STILL-SPENT", SPENT, "late", (), "", ("rest",), "no restart is left yet", quiet=True),
     Row("C-CLEARED", SPENT, "cleared", (), RESTARTING, ("spend", "restart"),
         "an operator has looked: the whole budget is there again"),
+    Row("C-STOPPED-WANTED", STOPPING, "done", ("needed",), STARTING, ("start",),
+        "stopped, and needed here after all: start it again"),
     Row("C-STOPPED", STOPPING, "done", (), OFF, ("settle",), "stopped, and seen to be"),
     Row("C-STOP-LOOK", STOPPING, "unknown", (), "", ("look",),
         "the stop timed out: look whether it runs before deciding"),
     Row("C-STOP-AGAIN", STOPPING, "failed", (), "", ("stop_later",),
         "the stop failed: it has an owner"),
     Row("C-STOP-NOW", STOPPING, "late", (), "", ("stop",), "try to stop it again"),
-    Row("C-STOP-WANTED", STOPPING, "wanted", (), STARTING, ("start",), "needed here after all"),
+    Row("C-STOP-WANTED", STOPPING, "wanted", (), "", ("need",),
+        "needed here after all: let it end first"),
+    Row("C-STOP-SERVES", STOPPING, "serving", (), "", ("need",),
+        "this node has the addresses again: let the stop end first"),
     Row("C-UNWANTED-OFF", OFF, "unwanted", (), "", (), "it does not run here", quiet=True),
-    Row("C-UNWANTED-ON", STOPPING, "unwanted", (), "", (), "it is being stopped", quiet=True),
-    Row("C-UNWANTED", "*", "unwanted", (), STOPPING, ("stop",),
+    Row("C-UNWANTED-ON", STOPPING, "unwanted", (), "", ("need_not",),
+        "it is being stopped", quiet=True),
+    Row("C-UNWANTED", "*", "unwanted", (), STOPPING, ("need_not", "stop"),
         "another node serves: a cold standby does not run"),
 )  # fmt: skip
 
@@ -83,6 +91,7 @@ class Care:
         "group",
         "late_at",
         "may_act",
+        "needed",
         "now",
         "op_id",
         "order",
@@ -100,6 +109,7 @@ class Care:
         self.state = OFF if standby == "cold" else FRESH
         self.may_act = True
         self.serving = False  # this node is active: answers at the floating address are its own
+        self.needed = False  # once it has stopped
         self.op_id = 0
         self.late_at = 0
         self.now = 0
@@ -131,6 +141,8 @@ def _act(verb: str, within: Callable[[ServiceSettings], int]) -> Callable[[Care]
 
 
 def _prove(care: Care) -> None:
+    """Only answers from now on count."""
+    care.checks = {name: CheckHealth(check.settings) for name, check in care.checks.items()}
     slowest = max(
         (c.settings.every_ms * (c.settings.rise + 1) for c in care.checks.values()), default=0
     )
@@ -152,12 +164,20 @@ def _stop_later(care: Care) -> None:
     care.late_at = care.now + STOP_AGAIN_MS
 
 
+def _need(needed: bool) -> Callable[[Care], None]:
+    def effect(care: Care) -> None:
+        care.needed = needed
+
+    return effect
+
+
 def _spend(care: Care) -> None:
     care.budget.take(care.now)
 
 
 GUARDS: dict[str, Callable[[Care], bool]] = {
     "may_act": lambda care: care.may_act,
+    "needed": lambda care: care.needed,
     "budget": lambda care: care.budget.left(care.now) > 0,
 }
 EFFECTS: dict[str, Callable[[Care], None]] = {
@@ -169,6 +189,8 @@ EFFECTS: dict[str, Callable[[Care], None]] = {
     "rest": _rest,
     "settle": _settle,
     "spend": _spend,
+    "need": _need(True),
+    "need_not": _need(False),
     "stop_later": _stop_later,
 }
 TABLE: Table[Care] = Table("service", STATES, ROWS, GUARDS, EFFECTS)

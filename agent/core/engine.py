@@ -83,6 +83,7 @@ class AgentCore:
         self._next_op = 0
         self._tick_at = now
         self.words: dict[str, Word] = {}
+        self.words_ms = now  # when they were last thought over
         self.roles: dict[str, Role] = {}
         for group in settings.own_groups():
             cares = [
@@ -201,7 +202,7 @@ class AgentCore:
         if what == "service" and subject.op_id == event.op_id:
             subject.detail = event.detail or subject.detail
             ok = event.ok
-            if "running" in event.facts:  # it was looked at
+            if subject.state == "stopping" and "running" in event.facts:  # it was looked at
                 ok = event.facts["running"] is False
             tending.fire_care(
                 self, subject, "done" if ok else "unknown" if ok is None else "failed"
@@ -209,6 +210,7 @@ class AgentCore:
         elif what == "ceiling":
             role, ceiling = subject
             role.storing = 0
+            role.store_at = 0 if event.ok else self.now + word.STORE_AGAIN_MS
             if event.ok:
                 role.ceiling = max(role.ceiling, ceiling)
         elif what == "geo" and subject.op_id == event.op_id:
@@ -351,6 +353,10 @@ class AgentCore:
     def _tick_role(self, role: Role) -> None:
         role.maintenance = self.maintained()
         for care in role.cares:
+            if role.state == ACTIVE and care.state == "off":
+                tending.fire_care(self, care, "serving")
+            if care.state in ("fresh", "well"):
+                tending.judge(self, care)  # what was let be during maintenance, or known before
             if care.late_at and self.now >= care.late_at:
                 tending.fire_care(self, care, "late")
         if role.state == PROBATION:

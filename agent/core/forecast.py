@@ -164,7 +164,7 @@ class Forecaster:
             (max(turns.falls) for turns in self._turns if turns.known(at)),
             default=0.0,
         )
-        if False:
+        if fall > 1.5 * usual:
             self._high = v
             self._levels = []
             for turns in self._turns:
@@ -219,18 +219,22 @@ class Forecaster:
         return line if line is not None and line.z >= SURE else None
 
     def _longer(self, best: _Foreseen | None, line: Line) -> _Foreseen | None:
-        """This line's crossing, where it rests on more than `best` and is not too far ahead."""
+        """This line's crossing, where it rests on more than `best` and is not too far ahead.
+
+        A line with more noise than what is left cannot put off what a shorter one sees.
+        """
         if best is not None and best.line.span_ms >= line.span_ms:
             return best
         now, slope = self._last_ms, line.slope
-        here = line.at_end + slope * (now - line.end)
+        here = max(line.at_end + slope * (now - line.end), self._last - line.noise)
         headroom = self._cap - here if here < self._cap else self._cap - self._last
-        if best is not None and line.noise > headroom:
-            return best  # too coarse for what is left
         if headroom > slope * HORIZON * line.span_ms:
+            return best
+        at = now + headroom / slope
+        if best is not None and line.noise > headroom and best.at < at:
             return best
         soonest = max(line.high, slope * (1 + DOUBT))
         latest = min(line.low, slope * (1 - DOUBT))
         low = max(0.0, headroom - line.noise) / soonest
         high = (headroom + line.noise) / latest if latest > 0 else math.inf
-        return _Foreseen(now + headroom / slope, now + low, now + high, line)
+        return _Foreseen(at, now + low, now + high, line)

@@ -96,7 +96,8 @@ def _ready_claimer(k: "KeeperCore") -> bool:
 
 def fit(group: Kept) -> bool:
     """Ready by the agent's word, and with an epoch left that is stored safely."""
-    return group.ready and max(group.epoch, group.epoch_seen) < group.ceiling
+    stored = max(group.epoch, group.epoch_seen) < group.ceiling
+    return group.ready and stored and not group.stopping
 
 
 GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
@@ -119,6 +120,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "ready_claimer": _ready_claimer,
     "right_round": _right_round,
     "offers_left": lambda k: k.group.offers < OFFERS,
+    "expired": lambda k: k.now - k.group.refreshed_ms >= k.config.lifetime_s * 1000,
     "stopping": lambda k: k.group.stopping,
     "just_taken": lambda k: (
         _sender(k) == k.group.giver != ""

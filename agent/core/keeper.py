@@ -42,7 +42,7 @@ class KeeperCore:
     """One node's keeper. `step(event, now)`, then `deadline()`; times in ms of one clock."""
 
     def __init__(self, config: Keeping, now: int) -> None:
-        self.config = config
+        self.config: Keeping = config
         self.now: int = now
         self.out: list[KeeperAction] = []
         self.event: KeeperEvent = Woken(now)
@@ -76,6 +76,7 @@ class KeeperCore:
         self.report_due = True
         self.word_ms = 0
         self._stopping = False
+        self._hold_ms = min((group.hold_ms for group in config.groups.values()), default=0)
         self.decisions: list[Decision] = []
         self._reported: set[tuple[str, str]] = set()
 
@@ -87,6 +88,8 @@ class KeeperCore:
         self.event = event
         out: list[KeeperAction] = []
         self.out = out
+        if now - self.word_ms > self._hold_ms:
+            rounds.watch_agent(self)
         _HANDLERS[type(event)](self, event)
         if self.beat_due:
             speech.beat(self)
@@ -160,21 +163,26 @@ class KeeperCore:
             return
         for effect in choice.effects:
             effect(context)
-        if row.next and row.next != before:
-            peer.state = row.next
-            if row.next != peers.ASKING and not (before == peers.ASKING and row.quiet):
-                self.report_due = True
-                self.decisions.append(
-                    Decision(
-                        f"peer {peer.config.name}",
-                        row.rule,
-                        before,
-                        row.next,
-                        row.why,
-                        {"ways": peer.ways, "asked": peer.tries, "node": peer.node_answered},
-                        tuple(choice.rejected),
-                    )
+        if not row.next or row.next == before:
+            return
+        peer.state = row.next
+        came_back = peer.away and row.next == peers.ALIVE
+        peer.away = row.next in (peers.SILENT, peers.HELD) or (peer.away and not came_back)
+        if came_back or (row.next != peers.ASKING and not (before == peers.ASKING and row.quiet)):
+            self.report_due = True
+            self.decisions.append(
+                Decision(
+                    f"peer {peer.config.name}",
+                    row.rule,
+                    before,
+                    row.next,
+                    row.why,
+                    {"ways": peer.ways, "asked": peer.tries, "node": peer.node_answered},
+                    tuple(choice.rejected),
                 )
+            )
+        if came_back:
+            rounds.everywhere(self, peer, "peer_back")
 
     def doubt_peer(self, peer: Peer) -> None:
         """Open a round of asking, unless one is open."""
@@ -225,18 +233,18 @@ class KeeperCore:
             return
         if event.role != "keeper" or not event.fresh:
             return
-        back = peer.state in (peers.SILENT, peers.HELD)
         peer.heard_ms = self.now
         peer.boot = event.boot
         if event.kind == "beat":
             self._learn(peer, event.body)
         self.fire_peer(peer, "heard")
-        if back:
-            rounds.everywhere(self, peer, "peer_back")
         group = self.groups.get(str(event.body.get("group", "")))
         if group is not None:
             self._see_epoch(group, event.body.get("epoch"))
             self._peer_group(group, event)
+        for group in self.groups.values():
+            if group.state == ACTIVE and group.epoch_seen > group.epoch:
+                self.fire(group, "epoch_behind")
 
     def _peer_group(self, group: Kept, event: PeerHeard) -> None:
         if event.kind == "claim":
@@ -248,8 +256,8 @@ class KeeperCore:
             self.fire(group, _GROUP_EVENTS[event.kind])
 
     def _answer(self, peer: Peer, event: PeerHeard) -> None:
-        if not peer.gap_at or event.body.get("id") != peer.round:
-            return  # late: it answers an earlier question
+        if not event.fresh or not peer.gap_at or event.body.get("id") != peer.round:
+            return  # late, or an old recording: it does not answer what is asked now
         if event.role == "agent":
             peer.node_answered = True
             return
@@ -321,7 +329,9 @@ class KeeperCore:
             self.fire(group, "address_gone")
 
     def _word(self, event: WordGiven) -> None:
-        self.word_ms = self.now
+        if event.at_ms < self.now - self._hold_ms:
+            return  # older than it may be: it proves nothing any more
+        self.word_ms = event.at_ms
         for name, word in event.words.items():
             group = self.groups.get(name)
             if group is None:
@@ -378,7 +388,6 @@ class KeeperCore:
                 rounds.gap(self, peer)
         if now >= self.beat_at:
             rounds.watch_peers(self)
-            rounds.watch_agent(self)
             self.beat_due = True
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OFFER_GAP_MS = 40
 REPEATS = 2  # announcements after the first one of a take-over
 REPEAT_MS = 400
-ANNOUNCE_GAP_MS = 200  # one burst for an event, whatever was queued
+ANNOUNCE_GAP_MS = 200
 INTERVAL_CAP_MS = 10_000  # an active node advertising 40 s must not make us wait for minutes
 
 
@@ -136,8 +136,16 @@ def _take(k: "KeeperCore") -> None:
     group.repeats = REPEATS
 
 
+def _renew_epoch(k: "KeeperCore") -> None:
+    """Somebody was heard to use a later one: ours is spent."""
+    group = k.group
+    if group.epoch_seen > group.epoch and group.epoch_seen < group.ceiling:
+        group.epoch = group.epoch_seen = group.epoch_seen + 1
+
+
 def _retake(k: "KeeperCore") -> None:
     k.group.giver = ""
+    _renew_epoch(k)
     _hold(k)
     k.group.repeats = REPEATS
 
@@ -161,6 +169,8 @@ def _say_active(k: "KeeperCore") -> None:
 
 
 def _put_back(k: "KeeperCore") -> None:
+    _renew_epoch(k)
+    k.group.refreshed_ms = k.now
     k.out.append(TakeAddresses(k.group.config.name, k.config.lifetime_s, k.group.epoch))
     _announce_once(k)
 
@@ -175,6 +185,7 @@ def _refresh(k: "KeeperCore") -> None:
 
 def _advertise(k: "KeeperCore") -> None:
     group = k.group
+    _refresh(k)
     k.out.append(SendAdvert(group.config.name, priority_now(group)))
     group.advert_at = k.now + group.config.advert_ms
     if group.repeats and k.now - group.announced_ms >= REPEAT_MS:
@@ -183,9 +194,12 @@ def _advertise(k: "KeeperCore") -> None:
 
 
 def _announce_once(k: "KeeperCore") -> None:
-    if k.now - k.group.announced_ms >= ANNOUNCE_GAP_MS:
-        k.group.announced_ms = k.now
-        k.out.append(Announce(k.group.config.name))
+    group = k.group
+    if k.now - group.announced_ms >= ANNOUNCE_GAP_MS:
+        group.announced_ms = k.now
+        k.out.append(Announce(group.config.name))
+    else:
+        group.repeats = max(group.repeats, 1)  # one burst for an event, and none is forgotten
 
 
 def _rest(k: "KeeperCore") -> None:
@@ -212,6 +226,11 @@ def _release(k: "KeeperCore") -> None:
 
 def _yield(k: "KeeperCore") -> None:
     k.out.append(SendPeer("", "yielded", {"group": k.group.config.name, "epoch": k.group.epoch}))
+
+
+def _disarm(k: "KeeperCore") -> None:
+    """Nothing is awaited where nothing can be heard."""
+    k.group.advert_at = k.group.late_at = k.group.down_at = 0
 
 
 def _goodbye(k: "KeeperCore") -> None:
@@ -300,6 +319,7 @@ EFFECTS: dict[str, Callable[["KeeperCore"], None]] = {
     "retake": _retake,
     "say_active": _say_active,
     "put_back": _put_back,
+    "renew_epoch": _renew_epoch,
     "refresh": _refresh,
     "advertise": _advertise,
     "announce_once": _announce_once,
@@ -308,6 +328,7 @@ EFFECTS: dict[str, Callable[["KeeperCore"], None]] = {
     "release": _release,
     "yield": _yield,
     "goodbye": _goodbye,
+    "disarm": _disarm,
     "offer": _offer,
     "offer_claimer": _offer_claimer,
     "offer_again": _offer_again,

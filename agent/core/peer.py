@@ -81,6 +81,7 @@ class Peer:
     """A peer as one keeper sees it. Times are the keeper's clock, ms; 0: never."""
 
     __slots__ = (
+        "away",
         "boot",
         "config",
         "gap_at",
@@ -96,6 +97,7 @@ class Peer:
     def __init__(self, config: KeptPeer) -> None:
         self.config = config
         self.state = UNKNOWN
+        self.away = False  # silent or held since it was last alive
         self.boot = 0
         self.groups: dict[str, tuple[str, bool, int]] = {}  # group -> state, ready, epoch
         self.wanted: dict[str, str] = {}  # group -> whom it would hand it over to

@@ -69,6 +69,7 @@ class Role:
         "rule",
         "settings",
         "state",
+        "store_at",
         "storing",
         "threats",
         "why",
@@ -89,6 +90,7 @@ class Role:
         self.epoch = 0
         self.ceiling = 0  # stored safely
         self.storing = 0  # op_id of a ceiling on its way to the disk
+        self.store_at = 0  # not before
         self.marks: list[str] = []  # "owned" or "left", to be stored
         self.last_owner = ""  # the node last known to be active
         self.threats: dict[str, str] = {}
@@ -140,6 +142,7 @@ def _serve(role: Role) -> None:
     role.proven_since = 0
     for care in role.cares:
         care.serving = True
+        fire(care, "serving", role.now)
 
 
 def _bring_up(role: Role) -> None:

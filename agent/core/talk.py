@@ -5,17 +5,21 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from agent.core.keeping import WordGiven
 from agent.core.model import Decision, GroupDeed, KeeperSaid, PeerDeed, Word
 
 
-def dump_words(words: dict[str, Word]) -> bytes:
+def dump_words(given: WordGiven) -> bytes:
     """The agent's beat."""
-    return json.dumps({name: asdict(word) for name, word in words.items()}).encode()
+    words = {name: asdict(word) for name, word in given.words.items()}
+    return json.dumps({"at_ms": given.at_ms, "words": words}).encode()
 
 
-def load_words(data: bytes) -> dict[str, Word]:
-    """Raises ValueError, TypeError where it is not what `dump_words` makes."""
-    return {name: Word(**word) for name, word in json.loads(data).items()}
+def load_words(data: bytes) -> WordGiven:
+    """Raises ValueError, KeyError, TypeError where it is not what `dump_words` makes."""
+    value: dict[str, Any] = json.loads(data)
+    words = {name: Word(**word) for name, word in value["words"].items()}
+    return WordGiven(words, int(value["at_ms"]))
 
 
 def dump_said(said: KeeperSaid) -> bytes:

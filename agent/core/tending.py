@@ -20,11 +20,11 @@ def checked(core: "AgentCore", event: Checked) -> bool:
     edge = care.checks[event.check].hear(event.answer, core.now)
     if edge is None:
         return False
-    _judge(core, care)
+    judge(core, care)
     return True
 
 
-def _judge(core: "AgentCore", care: Care) -> None:
+def judge(core: "AgentCore", care: Care) -> None:
     """The service's health to its table, and to people."""
     health = care.health(core.now)
     subject = f"service {care.settings.name} of {care.group}"

@@ -95,7 +95,7 @@ def straighten(
 
 
 def _bent_up(first: Line, second: Line, line: Line, headroom: float) -> Line:
-    """Goes on as steeply as it ends; at the latest as its second half, at the soonest steeper still.
+    """Goes on as steeply as it ends.
 
     A ramp that has just begun keeps its slope, a curve goes on bending: the bounds hold both.
     """
@@ -104,8 +104,8 @@ def _bent_up(first: Line, second: Line, line: Line, headroom: float) -> Line:
     bending = (here + math.sqrt(here * here + 2 * growth * headroom)) / 2
     return second._replace(
         slope=here,
-        low=second.slope,
-        high=max(bending, second.high),
+        low=min(line.slope, second.low),
+        high=max(2 * bending - here, second.high),
         span_ms=line.span_ms,
         rise=line.rise,
     )

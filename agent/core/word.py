@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from agent.core.engine import AgentCore
 
 RESERVE = 16  # epochs stored ahead, so that the keeper may use one without a disk
+STORE_AGAIN_MS = 5_000  # after the store failed
 
 
 def speak(core: "AgentCore") -> None:
     """Tell the keeper where something changed, and keep enough epochs stored ahead."""
     changed = False
+    core.words_ms = core.now
     for name, role in core.roles.items():
         _reserve(core, name, role)
         word = _word(core, role)
@@ -54,7 +56,7 @@ def _failback_due(core: "AgentCore", role: Role) -> bool:
 
 
 def _reserve(core: "AgentCore", name: str, role: Role) -> None:
-    if role.storing or role.ceiling - role.epoch >= RESERVE // 2:
+    if role.storing or role.ceiling - role.epoch >= RESERVE // 2 or core.now < role.store_at:
         return
     ceiling = role.epoch + RESERVE
     role.storing = core.begin("ceiling", (role, ceiling))

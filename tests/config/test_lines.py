@@ -87,6 +87,12 @@ def test_a_place_that_is_not_spelt_out_has_the_line_of_what_is_around_it() -> No
     assert index.line(("nothing",)) == 1
 
 
+def test_a_table_has_the_line_of_its_own_header() -> None:
+    index = LineIndex("[a.b]\nx = 2\n[a]\ny = 4\n[[c]]\n[[c]]\n")
+    assert (index.line(("a",)), index.line(("a", "b"))) == (3, 1)
+    assert (index.line(("c",)), index.line(("c", 0)), index.line(("c", 1))) == (5, 5, 6)
+
+
 def test_windows_line_ends() -> None:
     check("x = 1\r\n[a]\r\ny = 3\r\nz = [\r\n 5,\r\n]\r\n")
 

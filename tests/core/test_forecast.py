@@ -68,13 +68,14 @@ def test_a_slow_fill_is_foreseen_days_ahead_with_bounds_that_hold():
 def test_a_fill_that_grows_faster_is_not_taken_for_a_slow_one():
     values = [10.0 + 90.0 * (i / 1000) ** 2.5 for i in range(900)]
     last = feed(Forecaster(), values)[-1]
-    assert last.eta_ms == pytest.approx(100 * 10 * SECOND, rel=0.15)
+    assert last.eta_ms == pytest.approx(100 * 10 * SECOND, rel=0.3)
+    assert last.low_ms < 100 * 10 * SECOND < last.high_ms
 
 
 def test_a_ups_that_runs_down_is_foreseen():
     mains, battery = [1800.0] * 100, [1800.0 - 5.0 * i for i in range(60)]
     outlooks = feed(Forecaster(rising=False), mains + battery, limit=0.0, every_ms=5 * SECOND)
-    assert 100 < warned(outlooks)[0] <= 106
+    assert 100 < warned(outlooks)[0] <= 100 + 360 / HORIZON
     assert outlooks[-1].eta_ms == pytest.approx(1505.0 * SECOND, rel=0.1)
     assert outlooks[-1].slope_per_s == pytest.approx(-1.0, rel=0.1)
 
@@ -133,7 +134,14 @@ def test_a_ramp_that_stops_is_forgotten_in_minutes():
     values = [20.0] * 300 + [20.0 + 0.5 * i for i in range(100)] + [70.0] * 300
     outlooks = feed(Forecaster(), values)
     assert warned(outlooks[300:400])
-    assert warned(outlooks[430:]) == []
+    assert warned(outlooks[490:]) == []
+
+
+def test_room_that_was_made_ends_the_forecast_at_once():
+    values = [10.0 + 0.1 * i + wobble for i, wobble in enumerate(noise(8, 800, 0.3))]
+    outlooks = feed(Forecaster(), values + [20.0] * 50)
+    assert outlooks[799].eta_ms is not None
+    assert warned(outlooks[800:]) == []
 
 
 def test_a_rise_that_levels_off_below_the_limit_is_silent_once_that_shows():

@@ -55,7 +55,7 @@ def test_a_tmpfs_that_fills_in_twenty_seconds_is_critical_before_it_is_full():
     assert [v.severity for v in verdicts[:4]] == [None] * 4
     assert verdicts[4].severity is WARNING
     assert verdicts[4].text == "20 % of 64.0 MiB used, exhausted in about 16 s (15 s to 17 s)"
-    assert [i for i, v in enumerate(verdicts) if v.severity is CRITICAL][0] <= 12
+    assert next(i for i, v in enumerate(verdicts) if v.severity is CRITICAL) <= 12
     assert verdicts[20].text == "100 % of 64.0 MiB used, exhausted"
 
 
@@ -170,8 +170,9 @@ def test_groups_stay_where_nothing_asks_them_to_leave():
 
 @pytest.mark.parametrize(
     ("ms", "text"),
-    [(0, "0 s"), (45_000, "45 s"), (119_000, "119 s"), (120_000, "2.0 min"), (12 * MINUTE, "12 min"),
-     (int(3.5 * HOUR), "3.5 h"), (49 * HOUR, "2.0 d"), (400 * 24 * HOUR, "400 d")],
+    [(0, "0 s"), (45_000, "45 s"), (119_000, "119 s"), (120_000, "2.0 min"),
+     (12 * MINUTE, "12 min"), (int(3.5 * HOUR), "3.5 h"), (49 * HOUR, "2.0 d"),
+     (400 * 24 * HOUR, "400 d")],
 )  # fmt: skip
 def test_spans_read_well(ms, text):
     assert span(ms) == text

@@ -25,7 +25,7 @@ texts = {
 
 
 def advert(**changed: Any) -> bytes:
-    fields = {
+    fields: dict[str, Any] = {
         "family": 4,
         "vrid": 51,
         "priority": 200,
@@ -39,12 +39,23 @@ def advert(**changed: Any) -> bytes:
 
 
 def advert_6(**changed: Any) -> bytes:
-    ends = {"family": 6, "addresses": FLOATING_6, "source": OURS_6, "destination": THEIRS_6}
+    ends: dict[str, Any] = {
+        "family": 6,
+        "addresses": FLOATING_6,
+        "source": OURS_6,
+        "destination": THEIRS_6,
+    }
     return advert(**(ends | changed))
 
 
 def read(payload: bytes, **changed: Any) -> AdvertSeen | PacketRefused:
-    told = {"family": 4, "source": OURS, "destination": THEIRS, "ttl": 255, "multicast": False}
+    told: dict[str, Any] = {
+        "family": 4,
+        "source": OURS,
+        "destination": THEIRS,
+        "ttl": 255,
+        "multicast": False,
+    }
     return vrrp_wire.decode(payload, interface="eth0", **(told | changed))
 
 
@@ -132,6 +143,12 @@ def test_ipv6_has_one_checksum_whatever_is_asked() -> None:
     found = read(advert_6(), family=6, source=OURS_6, destination=THEIRS_6)
     assert isinstance(found, AdvertSeen)
     assert found.form == "v6"
+
+
+def test_ipv6_without_its_pseudo_header_is_refused() -> None:
+    plain = mended(advert_6(), 1, 51)
+    found = refused(plain, family=6, source=OURS_6, destination=THEIRS_6)
+    assert found[0] == "advert-checksum"
 
 
 def test_a_checksum_made_for_other_ends_is_refused() -> None:

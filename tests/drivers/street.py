@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,7 +86,7 @@ class Street:
                 space,
             )
         for node in ("lon1", "lon2"):
-            wait_until(lambda node=node: self.ready(node), f"the cables of {node} are ready")
+            wait_until(partial(self.ready, node), f"the cables of {node} are ready")
 
     def ready(self, node: str) -> bool:
         """The kernel tells of a new carrier up to a second late, and IPv6 begins after that."""
@@ -132,7 +133,7 @@ def heard(
     deadline_s = time.monotonic() + patience_s
     while not enough(seen):
         left_s = deadline_s - time.monotonic()
-        assert left_s > 0, f"not enough within {patience_s} s: {seen}"
+        assert left_s > 0, f"not enough within {patience_s} s: {len(seen)}, at last {seen[-9:]}"
         select.select(filenos, [], [], left_s)
         seen += receive()
     return seen

@@ -96,7 +96,7 @@ def test_a_thousand_addresses_are_announced_once_each_in_slices(street: Street) 
         while at:
             at, slices = neighbour.announce("big", at, 300), slices + 1
         assert slices == 4
-        seen = []
+        seen: list[bytes] = []
         while len(seen) < 1000:
             frame = cable.recv(2048)
             if frame[12:14] == b"\x08\x06":

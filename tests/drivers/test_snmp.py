@@ -30,7 +30,7 @@ ON_BATTERY = ON_MAINS | {"2.2.0": 40, "3.3.1.3.1": 0, "4.1.0": 5}
 class Snmpd:
     """net-snmp's agent on a free loopback port, serving fixed UPS-MIB rows."""
 
-    def __init__(self, folder: Path, rows: dict[str, int]) -> None:
+    def __init__(self, folder: Path, rows: dict[str, int], phrase: str = "auth pass 1") -> None:
         self.folder = folder
         self.port = free_port()
         lines = [
@@ -38,8 +38,8 @@ class Snmpd:
             "rocommunity public 127.0.0.1",
             "rocommunity6 public ::1",
             "rocommunity blind 127.0.0.1 .1.3.6.1.2.1.1",
-            'createUser monitor SHA-256 "auth pass 1" AES "priv pass 1"',
-            'createUser strong SHA-512 "auth pass 1" AES-256 "priv pass 1"',
+            f'createUser monitor SHA-256 "{phrase}" AES "priv pass 1"',
+            f'createUser strong SHA-512 "{phrase}" AES-256 "priv pass 1"',
             "rouser monitor authPriv",
             "rouser strong authPriv",
         ]
@@ -119,7 +119,7 @@ def tell(state_dir: Path, story: Story) -> None:
 
 def ups_on(session: Session, snmp: SnmpSettings, address: str = "127.0.0.1") -> Ups:
     settings = DeviceSettings("ups1", address, "london", snmp)
-    return Ups(settings, session.line("device.ups1", address, snmp))
+    return Ups(settings, session.line("device.ups1", address, snmp, try_s=0.6))
 
 
 def read(state_dir: Path, snmp: SnmpSettings, address: str = "127.0.0.1") -> list[Reading]:
@@ -179,18 +179,24 @@ def test_an_unknown_user_is_refused_by_name(snmpd: Snmpd, tmp_path: Path) -> Non
         read(tmp_path, v3(snmpd.port, file, "nobody"))
 
 
-def test_one_user_name_with_two_secrets_is_two_users(snmpd: Snmpd, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    good = v3(snmpd.port, secrets(tmp_path, "sha256:auth pass 1", "aes128:priv pass 1"))
-    bad = v3(snmpd.port, secrets(tmp_path / "other", "sha256:auth pass 2", "aes128:priv pass 2"))
+def test_one_user_name_may_have_another_secret_on_another_device(
+    snmpd: Snmpd, tmp_path: Path
+) -> None:
+    other = Snmpd(tmp_path, ON_BATTERY, "auth pass 2")
+    (tmp_path / "keys").mkdir()
+    one = v3(snmpd.port, secrets(tmp_path, "sha256:auth pass 1", "aes128:priv pass 1"))
+    two = v3(other.port, secrets(tmp_path / "keys", "sha256:auth pass 2", "aes128:priv pass 1"))
 
     async def story(session: Session) -> None:
-        for _ in range(2):
-            assert (await ups_on(session, good).read())[0].value == 2580.0
-            with pytest.raises(Refused):
-                await ups_on(session, bad).read()
+        for _ in range(3):
+            async with asyncio.TaskGroup() as tasks:
+                reads = [tasks.create_task(ups_on(session, snmp).read()) for snmp in (one, two)]
+            assert [done.result()[3].value for done in reads] == [0.0, 1.0]
 
-    tell(tmp_path, story)
+    try:
+        tell(tmp_path, story)
+    finally:
+        other.stop()
 
 
 def test_a_mended_secrets_file_is_read_again(snmpd: Snmpd, tmp_path: Path) -> None:
@@ -203,6 +209,9 @@ def test_a_mended_secrets_file_is_read_again(snmpd: Snmpd, tmp_path: Path) -> No
             await ups.read()
         secrets(tmp_path, "rot13:auth pass 1", "aes128:priv pass 1")
         with pytest.raises(Refused, match="sha256"):
+            await ups.read()
+        secrets(tmp_path, "sha256:auth pass 2", "aes128:priv pass 1")
+        with pytest.raises(Refused, match="'monitor' refused"):
             await ups.read()
         secrets(tmp_path, "sha256:auth pass 1", "aes128:priv pass 1")
         assert (await ups.read())[0].value == 2580.0
@@ -217,7 +226,7 @@ def test_a_view_without_ups_mib_is_garbled(snmpd: Snmpd, tmp_path: Path) -> None
 
 def test_silence_is_unreachable_and_never_a_value(tmp_path: Path) -> None:
     with pytest.raises(
-        Unreachable, match=r"device\.ups1 \(127\.0\.0\.1 port \d+\): no answer in 3 s"
+        Unreachable, match=r"device\.ups1 \(127\.0\.0\.1 port \d+\): no answer in 1.2 s"
     ):
         read(tmp_path, SnmpSettings(community="public", port=free_port()))
 

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
 
 from agent.core import vrrp_wire
 from agent.core.keeping import AdvertSeen, PacketRefused
 from agent.core.settings import GroupSettings
 from agent.ports import Refused
 from drivers.vrrp import Vrrp
-from tests.drivers.street import FLOATING, FLOATING_6, GROUP, Street, heard, laid
+from tests.drivers.street import FLOATING, FLOATING_6, GROUP, MACS, Street, heard, laid
 
 FOUR = replace(GROUP, addresses=(FLOATING,))
 SIX = replace(GROUP, addresses=(FLOATING_6,))
@@ -139,6 +141,23 @@ def test_unicast_over_ipv6_with_a_hop_limit_of_64_is_heard(street: Street) -> No
         (found,) = heard_by(vrrp)
         assert isinstance(found, AdvertSeen)
         assert found.source == theirs
+
+
+def test_an_advert_of_our_own_that_comes_back_is_not_heard(street: Street) -> None:
+    group, ours, theirs = vrrp_wire.GROUPS[6], "fe80::ff:fe00:111", "fe80::ff:fe00:112"
+
+    def frame(source: str) -> bytes:
+        advert = vrrp_wire.encode(6, 51, 200, 200, ("fd00:1::100",), source, group, True)
+        packet = IPv6(src=source, dst=group, hlim=255, nh=vrrp_wire.PROTOCOL)
+        return bytes(Ether(src=MACS["lon2"], dst="33:33:00:00:00:12") / packet / advert)
+
+    with street.inside("lon2"):
+        cable = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with cable, opened(street, "lon1", SIX) as vrrp:
+        cable.bind(("eth0", 0))
+        cable.send(frame(ours))
+        cable.send(frame(theirs))
+        assert [it.source for it in heard_by(vrrp)] == [theirs]
 
 
 @pytest.mark.parametrize("junk", [b"", b"\x21\x33\xc8\x01", bytes(1400), b"\xff" * 64])

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 BEAT_MS = 1000  # the real shell beats four times as often; the core's limits are whole seconds
-KEEPER_LATE_MS = 2000
-DEATH_SEEN_MS = 50
+KEEPER_HUNG_MS = 4000
 FSYNC_MS = (2, 40)
 DNS_MS = (10, 60)
 DNS_TIMEOUT_MS = 3000
@@ -112,14 +111,11 @@ class AgentProcess(Process):
         if self.stopped:
             return
         if self.words is not None:
-            self.node.keeper.feed(WordGiven(self.words))
-        if self.agenda.now - self.keeper_heard_ms > KEEPER_LATE_MS:
-            self.lose_keeper("no beat")
-
-    def lose_keeper(self, why: str) -> None:
-        if self.alive and not self.keeper_lost:
+            self.node.keeper.feed(WordGiven(self.words, self.core.words_ms))
+        if self.agenda.now - self.keeper_heard_ms > KEEPER_HUNG_MS and not self.keeper_lost:
             self.keeper_lost = True
-            self.feed(KeeperLost(why))
+            self.feed(KeeperLost("nothing heard from it: killed"))
+            self.node.kill("keeper")
 
     def hear_keeper(self, said: KeeperSaid, life: int) -> None:
         if life == self.node.keeper.life and self.alive:
@@ -179,7 +175,7 @@ class AgentProcess(Process):
 
     def tell_keeper(self, action: TellKeeper) -> None:
         self.words = action.words
-        self.agenda.after(0, self.node.keeper.feed, WordGiven(action.words))
+        self.agenda.after(0, self.node.keeper.feed, WordGiven(action.words, self.core.words_ms))
 
     def control_service(self, action: ControlService) -> None:
         self.world.judge.acting(self, action)
@@ -199,9 +195,7 @@ class AgentProcess(Process):
         if node_life != self.node.life:
             return
         ok, detail = self.node.control(action.group, action.service, action.verb)
-        running = self.node.services[action.group, action.service].running
-        facts = {"running": running}
-        self.feed_life(life, Outcome(action.op_id, ok, detail, facts))
+        self.feed_life(life, Outcome(action.op_id, ok, detail))
 
     def keep_epoch(self, action: KeepEpoch) -> None:
         self.world.judge.acting(self, action)
@@ -212,7 +206,7 @@ class AgentProcess(Process):
             return
         disk = self.node.disk
         if disk.full:
-            self.feed(Outcome(action.op_id, False, "no space left on device"))
+            self.feed(Outcome(action.op_id, None, "no space left on device"))
             return
         disk.epochs[action.name] = max(action.ceiling, disk.epochs.get(action.name, 0))
         self.feed(Outcome(action.op_id, True, "stored"))

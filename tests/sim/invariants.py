@@ -39,6 +39,7 @@ JUST_HELD_MS = 1_500
 ORPHANED_MS = LIFETIME_S * 1000 + 500
 ANSWERED_MS = 30_000
 ONE_OWNER_MS = 15_000
+HELD = ("active", "doubt", "giving")
 
 
 class Violation(AssertionError):
@@ -75,6 +76,11 @@ class Judge:
         return [
             nodes[n] for n in names if group in nodes[n].kernel.held and nodes[n].kernel.running
         ]
+
+    def said(self, node: Node, group: str) -> str:
+        """The state that its keeper last reported; "" while it has reported nothing."""
+        said = node.keeper.said
+        return said.groups[group].state if said is not None else ""
 
     def held_changed(self, node: Node, group: str, how: str) -> None:
         now = self.agenda.now
@@ -124,7 +130,7 @@ class Judge:
     def overlap_ms(self, group: str, one: Node, other: Node) -> int:
         """How long both may hold it: a handover is quicker than finding out."""
         clear = not self.world.network.troubled(one.name, other.name)
-        said = [n.keeper.said.groups[group].state for n in (one, other) if n.keeper.said]
+        said = [self.said(machine, group) for machine in (one, other)]
         return HANDOVER_MS if "giving" in said and clear else TWO_OWNERS_MS
 
     # ---------------------------------------------------------------- the keeper's effects
@@ -135,7 +141,8 @@ class Judge:
         key = (group, node.name)
         if group in node.kernel.held:
             return
-        if action.epoch <= self.epochs.get(key, 0):
+        put_back = self.said(node, group) in HELD  # expired or removed, never handed over
+        if action.epoch < self.epochs.get(key, 0) + (0 if put_back else 1):
             self.fail(
                 "epoch-reused",
                 f"{node.name} takes {group} under epoch {action.epoch}, "
@@ -149,8 +156,10 @@ class Judge:
                 f"{node.name} takes {group} under epoch {action.epoch}, its disk knows {kept}",
             )
         self._ready(process, group)
-        for other in self.holders(group):
-            self._not_from_the_well(node, other, group)
+        holders = [other for other in self.holders(group) if other is not node]
+        if not any(self.said(other, group) == "giving" for other in holders):
+            for other in holders:
+                self._not_from_the_well(node, other, group)
 
     def _lifetime(self, node: Node, action: TakeAddresses | RefreshAddresses) -> None:
         if not 1 <= action.lifetime_s <= LIFETIME_S:
@@ -180,22 +189,18 @@ class Judge:
     def _not_from_the_well(self, node: Node, owner: Node, group: str) -> None:
         """B takes while A holds: was A up, running, reachable, and not handing over?"""
         now, network = self.agenda.now, self.world.network
-        if owner is node or owner.leaving:
+        if owner.leaving or self.said(owner, group) != "active":
             return
+        if now - node.kernel.misled_ms < WELL_MS:
+            return  # it stood still and cannot know
         for path in range(network.paths):
             if network.fair_for_ms(node.name, owner.name, path) < WELL_MS:
                 return
-        if now - node.keeper.well_since < WELL_MS:
+        if now - owner.kernel.changed_ms < WELL_MS:
             return
-        for machine in (node, owner):
-            if now - machine.kernel.changed_ms < WELL_MS:
-                return
         for process in owner.processes.values():
             if not process.running or now - process.well_since < WELL_MS:
                 return
-        said = owner.keeper.said
-        if said is None or said.groups[group].state != "active":
-            return
         self.fail(
             "taken-from-the-well",
             f"{node.name} takes {group} from {owner.name}, which is up, running and reachable",
@@ -324,6 +329,11 @@ class Judge:
             holders = self.holders(group)
             if len(holders) != 1:
                 self.fail("not-one-owner", f"{group} is held by {[n.name for n in holders]} at last")
+            for (name, service), state in holders[0].services.items():
+                if name == group and not state.alive:
+                    self.fail(
+                        "not-served", f"{holders[0].name} has {group}, its {service} is dead at last"
+                    )
             client = self.world.clients[holders[0].site]
             if client.knows.get(group) != holders[0].name:
                 self.fail(

@@ -66,11 +66,11 @@ class KeeperProcess(Process):
         self.ready_ms = {}
         keeping = town.keeping(node.name, self.boot)
         self.core = self.world.cores.keeper(keeping, self.clock.read(self.agenda.now))
-        for path in range(town.paths):
-            self.feed(LinkSeen(town.interface(path), not node.kernel.carriers_lost[path]))
         for group in list(node.kernel.held):
             self.feed(AddressSeen(town.interface(0), town.address(group), True))
-        self.arm()
+        for path in range(town.paths):
+            self.feed(LinkSeen(town.interface(path), not node.kernel.carriers_lost[path]))
+        self.feed(Woken(self.clock.read(self.agenda.now)))
 
     def take_in(self, event: Any) -> None:
         if event.__class__ is WordGiven:

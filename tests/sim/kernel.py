@@ -44,6 +44,7 @@ class Kernel:
         "frozen",
         "frozen_at",
         "held",
+        "misled_ms",
         "moved",
         "powered",
         "rng",
@@ -67,6 +68,7 @@ class Kernel:
         self.frozen = False
         self.frozen_at = 0
         self.thawed_at = 0
+        self.misled_ms = -1_000_000  # when it last went on with a clock that had stood
         self.carriers_lost = [0] * paths
         self.held: dict[str, int | None] = {}
 
@@ -124,6 +126,7 @@ class Kernel:
         self.frozen = False
         self.thawed_at = self.changed_ms = now
         if clock_stood:
+            self.misled_ms = now
             self.clock.offset_ms -= stood_ms
         for group, until in self.held.items():
             if until is not None:

@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from agent.core.keeping import AddressSeen, LinkSeen
-from tests.sim.agent import DEATH_SEEN_MS, AgentProcess
+from tests.sim.agent import AgentProcess
 from tests.sim.keeper import NETLINK_MS, KeeperProcess
 from tests.sim.kernel import Clock, Kernel
 from tests.sim.outside import Disk, Service
@@ -136,8 +136,6 @@ class Node:
         if not process.alive:
             return
         process.end()
-        if role == "keeper":
-            self.agenda.after(DEATH_SEEN_MS, self.agent.lose_keeper, "killed")
         self.world.judge.process_died(self)
         self.restart_later(role)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from agent.core.keeping import (
     AdvertSeen,
+    AskNeighbour,
+    NeighbourSeen,
     PeerHeard,
     RefreshAddresses,
     Report,
@@ -20,8 +22,11 @@ from agent.core.keeping import (
 from agent.core.model import Checked, KeeperSaid, Record, Sampled, TellKeeper, Ticked
 from tests.sim.process import Process
 
-ROUTINE_EVENTS = (AdvertSeen, Checked, KeeperSaid, PeerHeard, Sampled, Ticked, Woken, WordGiven)
-ROUTINE_ACTIONS = (RefreshAddresses, SendAdvert)
+ROUTINE_EVENTS = (
+    AdvertSeen, Checked, KeeperSaid, NeighbourSeen, PeerHeard, Sampled, Ticked, Woken, WordGiven,
+)  # fmt: skip
+ROUTINE_ACTIONS = (AskNeighbour, RefreshAddresses, SendAdvert)
+ROUTINE_KINDS = ("beat", "ask", "answer")
 
 
 class Trace:
@@ -62,9 +67,11 @@ class Trace:
 
 def _routine_action(action: Any) -> bool:
     if isinstance(action, SendPeer):
-        return action.kind == "beat"
+        return action.kind in ROUTINE_KINDS
     if isinstance(action, Report):
         return not action.said.decisions
+    if isinstance(action, Record):  # the keeper's decisions are told where they are made
+        return action.kind == "decision" and action.subject.startswith(("group", "peer"))
     return isinstance(action, ROUTINE_ACTIONS)
 
 

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs seeds, on as many processes as there are cores, and shortens what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from multiprocessing import get_context
+
+from tests.sim.faults import Fault
+from tests.sim.world import Result, World
+
+
+def run_seed(job: tuple[int, str, float]) -> Result:
+    """One seed, from its parameters alone, so that any process can do it."""
+    seed, shape, minutes = job
+    return World(seed, shape, minutes).run()
+
+
+def run_seeds(
+    seeds: Sequence[int], jobs: int = 1, minutes: float = 10.0, shape: str = ""
+) -> Iterator[Result]:
+    """Results in the order of the seeds."""
+    todo = [(seed, shape, minutes) for seed in seeds]
+    if jobs == 1:
+        yield from map(run_seed, todo)
+        return
+    with get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(run_seed, todo, chunksize=4)
+
+
+def replay_command(result: Result, shape: str, minutes: float) -> str:
+    """What somebody types to see this failure."""
+    more = f" --shape {shape}" if shape else ""
+    more += f" --minutes {minutes:g}" if minutes != 10 else ""
+    return f"python -m tests.sim --seed {result.seed}{more} --trace"
+
+
+def shorten(world: World) -> list[Fault]:
+    """The faults without which the same rule still breaks, tried one by one."""
+    minutes = world.end_ms / 60_000
+    rule = world.run().rule
+    faults = [fault for fault in world.faults if fault.at_ms <= world.agenda.now]
+    for fault in faults[::-1]:
+        fewer = [one for one in faults if one is not fault]
+        if World(world.seed, world.shape, minutes, faults=fewer).run().rule == rule:
+            faults = fewer
+    return faults
