@@ -6,13 +6,14 @@ when it can be written again. Protection does not wait for a disk.
 """
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from agent.core.model import Alarm, Record, StoreFailed, StoreMended
+from agent.core.model import Alarm, Reading, Record, StoreFailed, StoreMended
 from agent.ports import PortError, Store, Trapper
 
 Result = TypeVar("Result")
@@ -31,9 +32,10 @@ class Ledger:
         self._nms = nms
         self._thread = ThreadPoolExecutor(1, "store")
         self._held: deque[dict[str, Any]] = deque(maxlen=HELD_RECORDS)
-        self._alarms: deque[tuple[Alarm, float]] = deque(maxlen=HELD_RECORDS)
+        self._alarms: deque[Callable[[], object]] = deque(maxlen=HELD_RECORDS)
         self._failed = ""
         self._failing = asyncio.Event()
+        self._mended = ""
         self._spooled = {name: asyncio.Event() for name in nms}
         self._flushing: asyncio.Future[None] | None = None
 
@@ -59,7 +61,8 @@ class Ledger:
 
     def tell(self, alarm: Alarm, wall_s: float) -> None:
         """Keep the alarm, and spool its trap for every NMS."""
-        self._alarms.append((alarm, wall_s))
+        self._alarms.append(partial(self.store.keep_alarm, alarm, wall_s))
+        self._alarms.extend(partial(self.store.spool, nms, alarm, wall_s) for nms in self._nms)
         self._flush()
 
     def _flush(self) -> Awaitable[None]:
@@ -74,23 +77,21 @@ class Ledger:
             self._alarms.clear()
             try:
                 await self.run(partial(self._put, records, alarms))
-            except PortError as error:
+            except PortError as error:  # what was written was taken out of the two lists
                 self._held.extendleft(reversed(records))
                 self._alarms.extendleft(reversed(alarms))
                 self._fail(str(error))
                 return
-            if alarms:
-                for event in self._spooled.values():
-                    event.set()
             self._mend()
 
-    def _put(self, records: list[dict[str, Any]], alarms: list[tuple[Alarm, float]]) -> None:
+    def _put(self, records: list[dict[str, Any]], alarms: list[Callable[[], object]]) -> None:
+        """In the store's thread. Takes out of the lists what is written."""
         if records:
             self.store.append(records)
-        for alarm, wall_s in alarms:
-            self.store.keep_alarm(alarm, wall_s)
-            for nms in self._nms:
-                self.store.spool(nms, alarm, wall_s)
+            records.clear()
+        while alarms:
+            alarms[0]()
+            del alarms[0]
 
     def _fail(self, detail: str) -> None:
         if not self._failed:
@@ -99,6 +100,12 @@ class Ledger:
             self.trouble(StoreFailed(detail))
 
     def _mend(self) -> None:
+        """It was written: say what was put aside for that, and that it works."""
+        if self.store.mended != self._mended:
+            self._mended = self.store.mended
+            self._fail(self._mended)
+        for event in self._spooled.values():
+            event.set()
         if self._failed:
             self._failed = ""
             self._failing.clear()
@@ -110,6 +117,13 @@ class Ledger:
             await self._failing.wait()
             await asyncio.sleep(RETRY_S)
             await self._flush()
+
+    # ------------------------------------------------------------ samples
+
+    async def keep_samples(self, readings: Sequence[Reading], wall_s: float) -> None:
+        """History for forecasts; where the store does not take it, it is just missing."""
+        with contextlib.suppress(PortError):
+            await self.run(partial(self.store.keep_samples, readings, wall_s))
 
     # ------------------------------------------------------------ epochs
 

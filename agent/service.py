@@ -13,6 +13,7 @@ import random
 import signal
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from agent.core.model import (
     ConfigAccepted,
     ConfigRefused,
     KeeperLost,
+    Reading,
     Sampled,
     SourceFailed,
     Word,
@@ -48,6 +50,8 @@ WORD_EVERY_S = 0.25
 KEEPER_HUNG_MS = 1_000  # its report comes every 250 ms
 REPORT_BYTES = 1 << 20
 FORGE_AGAIN_S = 5.0
+HISTORY_SAMPLES = 2000  # of each resource
+KEEP_SAMPLES_MS = 60_000
 RELOADED = 0  # the supervisor starts it again at once
 
 
@@ -60,7 +64,11 @@ class Agent:
         self.run_dir: Path = options.run_dir
         self.wiring = Wiring(settings, options.run_dir, options.state_dir)
         self.ledger = Ledger(self.wiring.store(), list(settings.nms))
-        self.core = AgentCore(settings, self.ledger.store.epochs(), now_ms())
+        epochs, trouble = self._epochs()
+        self.core = AgentCore(settings, epochs, now_ms(), self._history())
+        for role in self.core.roles.values():
+            if trouble:
+                role.threats["epochs"] = trouble
         services = {
             (group.name, service.name): self.wiring.service(service)
             for group in settings.own_groups()
@@ -75,6 +83,29 @@ class Agent:
         self._local = self._listen()
         self._stop = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------ what an earlier life left
+
+    def _epochs(self) -> tuple[dict[str, int], str]:
+        """What the store holds; or nothing, and why this node must then not own anything."""
+        try:
+            return self.ledger.store.epochs(), ""
+        except PortError as error:
+            print(f"standpipe agent: {error}", file=sys.stderr, flush=True)
+            return {}, str(error)
+
+    def _history(self) -> dict[str, list[tuple[int, Reading]]]:
+        store, began_s = self.ledger.store, time.time_ns() / 1e9 - now_ms() / 1000
+        try:
+            return {
+                name: [
+                    (int((wall_s - began_s) * 1000), Reading(name, value, "", limit))
+                    for wall_s, value, limit in store.samples(name, HISTORY_SAMPLES)
+                ]
+                for name in store.resources()
+            }
+        except PortError:
+            return {}  # the store says so itself when it is written
 
     # ------------------------------------------------------------ the keeper
 
@@ -143,6 +174,7 @@ class Agent:
     async def _watch(self, source: str, watch: Watch) -> None:
         """Read it for ever, jittered, so that a hundred devices are not asked at one moment."""
         await asyncio.sleep(random.random() * min(1.0, watch.every_ms / 1000))
+        kept_ms = 0
         while True:
             began_ms = now_ms()
             try:
@@ -151,6 +183,10 @@ class Agent:
                 self.loop.feed(SourceFailed(source, error_word(error), str(error)))
             else:
                 self.loop.feed(Sampled(source, tuple(readings)))
+                if source == "host" and began_ms - kept_ms >= KEEP_SAMPLES_MS:
+                    kept_ms = began_ms
+                    limited = [reading for reading in readings if reading.limit is not None]
+                    await self.ledger.keep_samples(limited, time.time_ns() / 1e9)
             await asyncio.sleep(max(0.05, (began_ms + watch.every_ms - now_ms()) / 1000))
 
     async def _check(self, group: str, service: str, settings: CheckSettings, check: Check) -> None:

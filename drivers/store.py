@@ -28,8 +28,8 @@ CREATE TABLE alarm (alarm_id TEXT PRIMARY KEY, alarm TEXT NOT NULL, wall_s REAL 
 CREATE TABLE spool (spool_id INTEGER PRIMARY KEY AUTOINCREMENT, nms TEXT NOT NULL,
     alarm TEXT NOT NULL, wall_s REAL NOT NULL);
 CREATE INDEX spool_by_nms ON spool (nms, spool_id);
-CREATE TABLE sample (sample_id INTEGER PRIMARY KEY, resource TEXT NOT NULL, wall_s REAL NOT NULL,
-    value REAL NOT NULL, bound REAL);
+CREATE TABLE sample (sample_id INTEGER PRIMARY KEY, resource TEXT NOT NULL,
+    wall_s REAL NOT NULL, value REAL NOT NULL, bound REAL);
 CREATE INDEX sample_by_resource ON sample (resource, wall_s);
 CREATE TABLE epoch (name TEXT PRIMARY KEY, ceiling INTEGER NOT NULL);
 """
@@ -157,11 +157,14 @@ class Store:
 
         self._do(work)
 
+    def resources(self) -> list[str]:
+        """Those with samples."""
+        return [row[0] for row in self._all("SELECT DISTINCT resource FROM sample")]
+
     def samples(self, resource: str, last: int) -> list[tuple[float, float, float | None]]:
         """(wall_s, value, limit), oldest first."""
-        order = "WHERE resource = ? ORDER BY wall_s DESC LIMIT ?"
-        rows = self._all(f"SELECT wall_s, value, bound FROM sample {order}", resource, last)
-        return rows[::-1]
+        rows = "SELECT wall_s, value, bound FROM sample WHERE resource = ? ORDER BY wall_s DESC"
+        return self._all(f"{rows} LIMIT ?", resource, last)[::-1]
 
     def keep_epoch(self, name: str, ceiling: int) -> None:
         """Returns when `ceiling` is on disk; one that is not higher changes nothing."""
@@ -307,8 +310,7 @@ class Store:
 
     def _cut_block(self, db: sqlite3.Connection) -> bool:
         """Cuts the oldest block where it is too old or the journal too big; its digest stays."""
-        sums = "SELECT sum(length(record)), max(wall_s) FROM journal"
-        size, newest = db.execute(sums).fetchone()
+        size, newest = db.execute("SELECT sum(length(record)), max(wall_s) FROM journal").fetchone()
         block = "SELECT seq, record, digest, wall_s FROM journal ORDER BY seq LIMIT ?"
         rows = db.execute(block, (self._limits.journal_block,)).fetchall()
         if len(rows) < self._limits.journal_block:

@@ -29,6 +29,8 @@ ROWS = (
     Row("C-START-AGAIN", STARTING, "failed", ("budget",), "", ("spend", "start"), "try once more"),
     Row("C-NO-START", STARTING, "failed", (), SPENT, ("rest",), "it will not start here"),
     Row("C-ALIVE", PROVING, "up", (), WELL, ("settle",), "it answers"),
+    Row("C-UNASKED", PROVING, "late", ("nothing_to_ask",), WELL, ("settle",),
+        "there is nothing to ask of it here"),
     Row("C-MUTE", PROVING, "late", ("may_act", "budget"), RESTARTING, ("spend", "restart"),
         "started, but it does not answer: restart it"),
     Row("C-MUTE-SPENT", PROVING, "late", ("may_act",), SPENT, ("rest",),
@@ -120,11 +122,11 @@ class Care:
         """Of the checks that this node can be judged by; DOWN while it is not supposed to run."""
         if self.state in (OFF, STOPPING):
             return Health.DOWN
-        return combine(
-            check.judge(now)
-            for check in self.checks.values()
-            if self.serving or not check.settings.floating
-        )
+        return combine(check.judge(now) for check in self.asked())
+
+    def asked(self) -> list[CheckHealth]:
+        """Its checks that this node can be judged by."""
+        return [c for c in self.checks.values() if self.serving or not c.settings.floating]
 
     @property
     def well(self) -> bool:
@@ -143,11 +145,10 @@ def _act(verb: str, within: Callable[[ServiceSettings], int]) -> Callable[[Care]
 def _prove(care: Care) -> None:
     """Only answers from now on count."""
     care.checks = {name: CheckHealth(check.settings) for name, check in care.checks.items()}
-    slowest = max(
-        (c.settings.every_ms * (c.settings.rise + 1) for c in care.checks.values()), default=0
-    )
+    asked = care.asked()
+    slowest = max((c.settings.every_ms * (c.settings.rise + 1) for c in asked), default=0)
     care.op_id = 0
-    care.late_at = care.now + care.settings.start_within_ms + slowest
+    care.late_at = care.now + (care.settings.start_within_ms + slowest if asked else 0)
 
 
 def _rest(care: Care) -> None:
@@ -178,6 +179,7 @@ def _spend(care: Care) -> None:
 GUARDS: dict[str, Callable[[Care], bool]] = {
     "may_act": lambda care: care.may_act,
     "needed": lambda care: care.needed,
+    "nothing_to_ask": lambda care: not care.asked(),
     "budget": lambda care: care.budget.left(care.now) > 0,
 }
 EFFECTS: dict[str, Callable[[Care], None]] = {

@@ -28,6 +28,7 @@ from agent.core.model import (
     KeeperLost,
     KeeperSaid,
     Outcome,
+    Reading,
     Record,
     Sampled,
     Severity,
@@ -48,11 +49,19 @@ HELD = ("active", "doubt", "giving")
 
 
 class AgentCore:
-    """One node's agent. epochs: what the store holds, by "group:NAME", "owned:NAME", "left:NAME"
-    and "geo:NAME". `step(event, now)`, then `deadline()`; times in ms of one clock.
+    """One node's agent. `step(event, now)`, then `deadline()`; times in ms of one clock.
+
+    epochs: what the store holds, by "group:NAME", "owned:NAME", "left:NAME" and "geo:NAME".
+    history: by resource, (at_ms, reading) of an earlier life, oldest first.
     """
 
-    def __init__(self, settings: Settings, epochs: dict[str, int], now: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        epochs: dict[str, int],
+        now: int,
+        history: dict[str, list[tuple[int, Reading]]] | None = None,
+    ) -> None:
         self.settings = settings
         self.now = now
         self.began_ms = now
@@ -63,6 +72,7 @@ class AgentCore:
         self.keeper_ms = now
         self.keeper_lost = ""
         self.resources: dict[str, ResourceWatch] = {}
+        self.history = history or {}
         self.devices: dict[str, notice.Device] = {
             name: notice.Device(device, now) for name, device in settings.devices.items()
         }

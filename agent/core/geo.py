@@ -49,11 +49,18 @@ ROWS = (
         "ask them again", quiet=True),
     Row("N-BLIND-2", VERIFYING, "unknown", ("time_left",), "", ("verify_later",),
         "ask them again", quiet=True),
-    Row("N-UNSURE-3", VERIFYING, "unknown", (), IDLE, ("fail",), "nobody could be asked"),
     Row("N-PART", VERIFYING, "done", ("is_written",), IDLE, ("succeed_partly",),
         "the primary has it, some server does not follow"),
-    Row("N-UNSURE", VERIFYING, "done", (), IDLE, ("fail",), "the update did not take effect"),
-    Row("N-UNSURE-2", VERIFYING, "failed", (), IDLE, ("fail",), "nobody could be asked"),
+    Row("N-PART-2", VERIFYING, "failed", ("is_written",), IDLE, ("succeed_partly",),
+        "the primary took it, and nobody could be asked since"),
+    Row("N-PART-3", VERIFYING, "unknown", ("is_written",), IDLE, ("succeed_partly",),
+        "the primary took it, and nobody could be asked since"),
+    Row("N-UNSURE", VERIFYING, "done", (), IDLE, ("leave_open",),
+        "no reply to the update, and the primary does not say that it has it"),
+    Row("N-UNSURE-2", VERIFYING, "failed", (), IDLE, ("leave_open",),
+        "no reply to the update, and nobody could be asked"),
+    Row("N-UNSURE-3", VERIFYING, "unknown", (), IDLE, ("leave_open",),
+        "no reply to the update, and nobody could be asked"),
 )  # fmt: skip
 
 
@@ -145,6 +152,14 @@ def _fail(geo: Geo) -> None:
     geo.reply(geo, False, f"{geo.settings.name}: {geo.detail}. The names were not moved.")
 
 
+def _leave_open(geo: Geo) -> None:
+    text = (
+        f"{geo.settings.name}: {geo.detail}. Whether the names were moved is not known: look what "
+        "the servers say, and give the same order again"
+    )
+    geo.reply(geo, False, text)
+
+
 def _succeed(geo: Geo) -> None:
     took = geo.now - geo.began_ms
     text = (
@@ -180,6 +195,7 @@ EFFECTS: dict[str, Callable[[Geo], None]] = {
     "written": _written,
     "refuse_target": _refuse_target,
     "fail": _fail,
+    "leave_open": _leave_open,
     "succeed": _succeed,
     "succeed_partly": _succeed_partly,
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.core import peer as peers
 from agent.core import rounds, speech
-from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, HOLDING, INIT, Kept, rank
+from agent.core.election import ACTIVE, BACKUP, HOLDING, INIT, Kept, rank
 from agent.core.guards import priority_now
 from agent.core.keeping import (
     AddressSeen,
@@ -74,7 +74,7 @@ class KeeperCore:
         self.beat_at = now
         self.report_at = now
         self.report_due = True
-        self.word_ms = 0
+        self.word_ms = now  # a new keeper gives its agent the same time
         self._stopping = False
         self._hold_ms = min((group.hold_ms for group in config.groups.values()), default=0)
         self.decisions: list[Decision] = []
@@ -229,14 +229,14 @@ class KeeperCore:
             self.out.append(SendPeer(event.node, "answer", body))
             return
         if event.kind == "answer":
-            self._answer(peer, event)
+            rounds.answered(self, peer, event)
             return
         if event.role != "keeper" or not event.fresh:
             return
         peer.heard_ms = self.now
         peer.boot = event.boot
         if event.kind == "beat":
-            self._learn(peer, event.body)
+            self.learn(peer, event.body)
         self.fire_peer(peer, "heard")
         group = self.groups.get(str(event.body.get("group", "")))
         if group is not None:
@@ -255,27 +255,8 @@ class KeeperCore:
         if event.kind in _GROUP_EVENTS:
             self.fire(group, _GROUP_EVENTS[event.kind])
 
-    def _answer(self, peer: Peer, event: PeerHeard) -> None:
-        if not event.fresh or not peer.gap_at or event.body.get("id") != peer.round:
-            return  # late, or an old recording: it does not answer what is asked now
-        if event.role == "agent":
-            peer.node_answered = True
-            return
-        peer.heard_ms = self.now
-        self._learn(peer, event.body)
-        self.fire_peer(peer, "answered")
-        for name, group in self.groups.items():
-            if event.node not in group.config.peers:
-                continue
-            state = peer.claims(name)[0]
-            if state in (ACTIVE, GIVING) or (state == DOUBT and group.state != DOUBT):
-                if group.active == event.node or group.state == DOUBT:
-                    self.fire(group, "peer_active")
-            elif group.active == event.node:
-                self.fire(group, "peer_idle")
-        rounds.settle_doubts(self)
-
-    def _learn(self, peer: Peer, body: dict[str, Any]) -> None:
+    def learn(self, peer: Peer, body: dict[str, Any]) -> None:
+        """A peer's own word of its groups; what is not of the form is passed over."""
         said = body.get("g")
         if not isinstance(said, dict):
             return

@@ -90,8 +90,8 @@ class AddressSeen:
 class WordGiven:
     """The agent's word: its beat. Repeated words are how the keeper knows that it lives.
 
-    at_ms: when it was last thought over, on the clock that both go by. A word that waited in a queue
-    while the node was paused, or that an agent just thawed repeats, is as old as it is.
+    at_ms: when it was last thought over, on the clock that both go by. A word that waited in a
+    queue while the node was paused, or that an agent just thawed repeats, is as old as it is.
     """
 
     words: dict[str, Word]

@@ -58,12 +58,13 @@ def fire_geo(core: "AgentCore", geo: Geo, event: str) -> None:
                 tuple(choice.rejected),
             )
         )
-    if row.rule in ("N-DONE", "N-PART"):
-        core.raise_alarm("geo-moved", f"geo {geo.settings.name}", f"now at {geo.target}")
-    if row.rule == "N-PART":
-        core.raise_alarm("dns-disagrees", f"geo {geo.settings.name}", geo.detail)
-    elif row.rule == "N-DONE":
-        core.clear_alarm("dns-disagrees", f"geo {geo.settings.name}", "all servers agree")
+    subject = f"geo {geo.settings.name}"
+    if "succeed" in row.effects:
+        core.raise_alarm("geo-moved", subject, f"now at {geo.target}")
+        core.clear_alarm("dns-disagrees", subject, "all servers agree")
+    elif "succeed_partly" in row.effects:
+        core.raise_alarm("geo-moved", subject, f"now at {geo.target}")
+        core.raise_alarm("dns-disagrees", subject, geo.detail)
 
 
 def ask(core: "AgentCore", geo: Geo, verb: str) -> int:

@@ -133,6 +133,8 @@ def host_sampled(core: "AgentCore", readings: tuple[Reading, ...]) -> None:
             if settings is None:
                 continue
             watch = core.resources[reading.resource] = ResourceWatch(settings, reading.rising)
+            for at_ms, seen in core.history.pop(reading.resource, ()):
+                watch.add(seen, at_ms)
         watch.add(reading, core.now)
         _judge_resource(core, reading.resource, watch)
 

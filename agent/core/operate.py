@@ -63,7 +63,7 @@ def _refuse(core: "AgentCore", event: Asked, text: str) -> None:
 
 def _move_group(core: "AgentCore", event: Asked, role: Role) -> None:
     name, me = role.settings.name, core.settings.node
-    to = str(event.args.get("to") or "")
+    to = _node(core, role, str(event.args.get("to") or ""))
     force = bool(event.args.get("force"))
     here = role.state == ACTIVE
     refusal = _why_not(core, event, role, to, here, force)
@@ -87,12 +87,29 @@ def _move_group(core: "AgentCore", event: Asked, role: Role) -> None:
         core.fire_role(role, "wanted")
 
 
+def _node(core: "AgentCore", role: Role, to: str) -> str:
+    """The node that `to` means: where it names a site, this node or the first ready one there."""
+    there = [n for n in role.settings.nodes if core.settings.nodes[n].site == to]
+    if to in role.settings.nodes or not there:
+        return to
+    if core.settings.node in there:
+        return core.settings.node
+    ready = (n for n in there if _takes(core, role, n))
+    return next(ready, there[0])
+
+
+def _takes(core: "AgentCore", role: Role, node: str) -> bool:
+    """Whether a peer is heard that can take the group; a cold one is brought up for it."""
+    peer = core.keeper.peers.get(node) if core.keeper is not None else None
+    if peer is None or peer.state != "alive":
+        return False
+    return role.cold or peer.groups.get(role.settings.name, ("", False))[1]
+
+
 def _why_not(core: "AgentCore", event: Asked, role: Role, to: str, here: bool, force: bool) -> str:
     name, me = role.settings.name, core.settings.node
     if to and to not in role.settings.nodes:
-        sites = [n for n in role.settings.nodes if core.settings.nodes[n].site == to]
-        if not sites:
-            return f"{name} may run on {', '.join(role.settings.nodes)}; {to!r} is none of them"
+        return f"{name} may run on {', '.join(role.settings.nodes)}; {to!r} is none of them"
     if event.verb == "failover" and not force:
         return f"failover breaks before it makes: add --force, or try standpipe switchover {name}"
     if any(p.group == name for p in core.pending):
@@ -100,9 +117,11 @@ def _why_not(core: "AgentCore", event: Asked, role: Role, to: str, here: bool, f
     if here and to == me:
         return f"{name} is on {me} already"
     if not here:
+        owner = core.owner(name)
+        if to and to == owner:
+            return f"{name} is on {owner} already"
         if to and to != me:
-            owner = core.owner(name) or "the active node"
-            return f"{name} is not on {me}: run this on {owner} or on {to}"
+            return f"{name} is not on {me}: run this on {owner or 'the active node'} or on {to}"
         why = role.proof(core.now) if not role.cold else role.startable(core.now)
         if why and not force:
             hint = f"mend that, or insist with: standpipe failover {name} --to {me} --force"
@@ -115,13 +134,9 @@ def _why_no_target(core: "AgentCore", role: Role, to: str) -> str:
     name = role.settings.name
     said = core.keeper
     peers = said.peers if said is not None else {}
-    names = [to] if to in role.settings.nodes else [n for n in role.settings.nodes if n in peers]
-    for node in names:
-        peer = peers.get(node)
-        if peer is None or peer.state != "alive":
-            continue
-        if role.cold or peer.groups.get(name, ("", False))[1]:
-            return ""
+    names = [to] if to else [n for n in role.settings.nodes if n in peers]
+    if any(_takes(core, role, node) for node in names):
+        return ""
     states = "; ".join(
         f"{node} is {peers[node].state if node in peers else 'unknown'}"
         + (", not ready" if node in peers and peers[node].state == "alive" else "")
@@ -190,8 +205,11 @@ def _move_geo(core: "AgentCore", event: Asked, geo: Geo) -> None:
 
 def _maintain(core: "AgentCore", event: Asked) -> None:
     on = bool(event.args.get("on"))
+    for_s = event.args.get("for_s") or MAINTENANCE_S
+    if not isinstance(for_s, int) or for_s < 0:
+        _refuse(core, event, f"maintenance for {for_s!r} s: give a whole number, as in --for 2h")
+        return
     if on:
-        for_s = int(event.args.get("for_s") or MAINTENANCE_S)
         core.maintenance_until = core.now + for_s * 1000
         core.maintenance_by = event.who
         text = (

@@ -4,7 +4,8 @@
 from typing import TYPE_CHECKING
 
 from agent.core import peer as peers
-from agent.core.election import ACTIVE, BACKUP, DOUBT
+from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING
+from agent.core.keeping import PeerHeard
 from agent.core.peer import Peer
 
 if TYPE_CHECKING:
@@ -23,6 +24,28 @@ def gap(core: "KeeperCore", peer: Peer) -> None:
         everywhere(core, peer, "peer_held")
     if not peer.gap_at:
         settle_doubts(core)
+
+
+def answered(core: "KeeperCore", peer: Peer, event: PeerHeard) -> None:
+    """To this very round, freshly signed: the end of it, and what the groups make of it."""
+    if not event.fresh or not peer.gap_at or event.body.get("id") != peer.round:
+        return  # late, or an old recording: it does not answer what is asked now
+    if event.role == "agent":
+        peer.node_answered = True
+        return
+    peer.heard_ms = core.now
+    core.learn(peer, event.body)
+    core.fire_peer(peer, "answered")
+    for name, group in core.groups.items():
+        if event.node not in group.config.peers:
+            continue
+        state = peer.claims(name)[0]
+        if state in (ACTIVE, GIVING) or (state == DOUBT and group.state != DOUBT):
+            if group.active == event.node or group.state == DOUBT:
+                core.fire(group, "peer_active")
+        elif group.active == event.node:
+            core.fire(group, "peer_idle")
+    settle_doubts(core)
 
 
 def everywhere(core: "KeeperCore", peer: Peer, event: str) -> None:

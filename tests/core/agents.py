@@ -106,6 +106,7 @@ class AgentPlay(Playbook):
     ) -> None:
         core = AgentCore(settings(node, **group), epochs or {}, START)
         super().__init__(core, START, lambda _: Ticked(), _routine)
+        self.node = node
         self.given(after(0))
         for action in list(self.all):
             if isinstance(action, KeepEpoch):  # the first epochs are on disk at once
@@ -123,6 +124,36 @@ class AgentPlay(Playbook):
     def word(self) -> Word:
         """The last that the keeper was told of the group."""
         return [a for a in self.all if isinstance(a, TellKeeper)][-1].words["sbc"]
+
+    def keeper(
+        self,
+        state: str = "backup",
+        active: str | None = None,
+        *,
+        epoch: int = 3,
+        orphaned: bool = False,
+        peer: str = "alive",
+        peer_ready: bool = True,
+        peer_state: str = "",
+        paris: str = "alive",
+        wanted: str = "",
+        link: bool = True,
+        counters: dict[str, int] | None = None,
+        decisions: tuple[Decision, ...] = (),
+    ) -> KeeperSaid:
+        """The keeper's report. peer: the other London node, which is active where this is not."""
+        me, other = ("lon1", "lon2") if self.node == "lon1" else ("lon2", "lon1")
+        if active is None:
+            active = other if state == "backup" else me
+        theirs = peer_state or ("active" if active == other else "backup")
+        peers = {
+            other: PeerDeed(
+                peer, "9", {"sbc": (theirs, peer_ready)}, {"sbc": wanted} if wanted else {}
+            ),
+            "par1": PeerDeed(paris, "9", {"sbc-paris": ("active", True)}, {}),
+        }
+        deed = GroupDeed(state, epoch, orphaned, "" if orphaned else active)
+        return KeeperSaid({"sbc": deed}, peers, {"eth0": link}, counters or {}, decisions)
 
     def op_id(self) -> int:
         """Of the last operation that is shown."""
@@ -165,14 +196,13 @@ def _routine(action: Any) -> bool:
 def standby(node: str = "lon2", **kind: Any) -> AgentPlay:
     """Its services answer, its keeper hears the other London node as active."""
     play = AgentPlay(node, **kind)
-    other = "lon1" if node == "lon2" else "lon2"
-    return play.given(*UP, said("backup", other, epoch=3))
+    return play.given(*UP, play.keeper("backup"), after(1000))
 
 
 def serving(node: str = "lon1", **kind: Any) -> AgentPlay:
     """It has the addresses; the other London node is a ready standby, Paris serves too."""
     play = AgentPlay(node, **kind)
-    return play.given(*UP, said("active", node, epoch=3))
+    return play.given(*UP, play.keeper("active"), after(1000))
 
 
 # ---------------------------------------------------------------- what comes in
@@ -185,39 +215,6 @@ def checked(ok: bool | None, check: str = "tcp", detail: str = "") -> Checked:
 YES, NO = checked(True), checked(False)
 UP = (YES, YES)
 DOWN = (NO, NO)
-
-
-def said(
-    state: str = "backup",
-    active: str = "lon2",
-    *,
-    epoch: int = 3,
-    orphaned: bool = False,
-    peer: str = "alive",
-    peer_ready: bool = True,
-    paris: str = "alive",
-    wanted: str = "",
-    link: bool = True,
-    counters: dict[str, int] | None = None,
-    decisions: tuple[Decision, ...] = (),
-    me: str = "",
-) -> KeeperSaid:
-    """The keeper's report. peer: the state of the other London node; it serves if it is active."""
-    me = me or ("lon1" if active in ("lon2", "") and state == "backup" else "")
-    other = "lon2" if (me == "lon1" or active == "lon1" and state != "backup") else "lon1"
-    theirs = "active" if active == other else "backup"
-    return KeeperSaid(
-        {"sbc": GroupDeed(state, epoch, orphaned, active)},
-        {
-            other: PeerDeed(
-                peer, "9", {"sbc": (theirs, peer_ready)}, {"sbc": wanted} if wanted else {}
-            ),
-            "par1": PeerDeed(paris, "9", {"sbc-paris": ("active", True)}, {}),
-        },
-        {"eth0": link},
-        counters or {},
-        decisions,
-    )
 
 
 def sample(value: float | None, resource: str = "disk:/var", limit: float = 100.0) -> Sampled:

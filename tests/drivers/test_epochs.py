@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The epochs that the store keeps: they only rise, whatever happens to one of their three places."""
+"""The epochs that the store keeps: they only rise, whatever happens to one of three places."""
 
 import json
 from collections.abc import Iterator

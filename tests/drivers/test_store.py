@@ -188,18 +188,17 @@ def filled(folder: Path) -> None:
 
 def damage(file: Path, how: str) -> None:
     content = file.read_bytes()
-    match how:
-        case "emptied":
-            file.write_bytes(b"")
-        case "cut in half":
-            file.write_bytes(content[: len(content) // 2])
-        case "header overwritten":
-            file.write_bytes(b"x" * 4096 + content[4096:])
-        case "not a database":
-            file.write_text("gone\n" * 1000)
-        case "middle overwritten":
-            middle = len(content) // 2 // 4096 * 4096
-            file.write_bytes(content[:middle] + os.urandom(8192) + content[middle + 8192 :])
+    half = len(content) // 2
+    page = half // 4096 * 4096
+    file.write_bytes(
+        {
+            "emptied": b"",
+            "cut in half": content[:half],
+            "header overwritten": b"x" * 4096 + content[4096:],
+            "not a database": b"gone\n" * 1000,
+            "middle overwritten": content[:page] + os.urandom(8192) + content[page + 8192 :],
+        }[how]
+    )
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     try:
         with World.build() as world:
             street = Street(world, view)
-            street.settled()
+            street.cluster.settle()
             view.opening("two sites of two servers each; the client asks London every millisecond")
             began_ms = now_ms()
             scenes = [play(street, name, place, chosen) for place, name in enumerate(chosen)]

@@ -30,7 +30,7 @@ def site_lost(street: Street, played: Played) -> None:
     street.wait(lambda: street.resolved.answer() == (PARIS_VIP,), "the name moves", 20.0)
     street.wait(paris.served_by, "the client reaches Paris")
     street.watch_for(1.0)
-    street.measure(played, start_ms, outage_ms=float("inf"), owners=[active])
+    street.measure(played, start_ms, outage_ms=None, owners=[active])
     played.at_most("noticed_after_ms", round(noticed_ms), NOTICED_MS)
     played.equals("name_before_the_order", list(unmoved), [LONDON_VIP])
     played.equals("unconfirmed_refused", refused, 1)
@@ -55,7 +55,6 @@ def _reached(street: Street, played: Played, order_ms: float, named_ms: float | 
 
 def site_returns(street: Street, played: Played) -> None:
     """London has power again."""
-    paris = street.prober_of_paris()
     start_ms = now_ms()
     back = sorted(street.dark)
     street.view.event(f"power on: {', '.join(back)}")
@@ -66,15 +65,13 @@ def site_returns(street: Street, played: Played) -> None:
     street.watch_for(3.0)
     unmoved = street.answers(start_ms)
     owner = street.owner()
-    lost_in_paris = paris.record().lost(start_ms)
     order_ms = now_ms()
     status, _ = street.command(owner, "switchover", "voice", "--to", "london")
     street.wait(lambda: street.resolved.answer() == (LONDON_VIP,), "the name moves back", 20.0)
     named_ms = street.resolved.record().first([LONDON_VIP], order_ms)
-    street.measure(played, start_ms, outage_ms=float("inf"), owners=[owner])
+    street.measure(played, start_ms, owners=[owner])
     played.note("london_ready_after_ms", round(served_ms))
     played.equals("name_until_the_order", unmoved, [{"after_ms": 0, "answer": [PARIS_VIP]}])
-    played.at_most("probes_lost_in_paris", lost_in_paris, 0)
     played.equals("order_exit_status", status, 0)
     moved_ms = None if named_ms is None else round(named_ms - order_ms)
     played.at_most("name_moved_after_ms", moved_ms, NAME_MOVED_MS)

@@ -12,7 +12,7 @@ from drivers.traps import OBJECTS, STANDPIPE_MIB
 from tests.lab.cluster import Cluster, Group
 from tests.lab.demo_scene import Played
 from tests.lab.demo_view import DIM, View
-from tests.lab.measure import AddressWatch, NameWatch, Prober
+from tests.lab.measure import AddressWatch, NameWatch, Prober, Probes
 from tests.lab.netns import LabError, now_ms
 from tests.lab.servers import Names
 from tests.lab.snmp import Secrets, Trap, Traps, Ups
@@ -197,6 +197,7 @@ class Street:
         if active and self.owner() != active:
             self.command(self.owner(), "switchover", LONDON.name, "--to", active)
             self.settled()
+        self.watch_for(0.5)  # what is still on its way to the NMS belongs to what was
 
     def settled(self) -> None:
         """Until both groups have an owner and a ready standby."""
@@ -210,7 +211,7 @@ class Street:
         """An operator's command on a node, shown; its exit status and last word."""
         self.view.event(f"{node}# standpipe {' '.join(argv)}")
         done = self.cluster.cli(node, *argv)
-        word = (done.stdout + done.stderr).strip().splitlines()
+        word = (done.stderr + done.stdout).strip().splitlines()
         for line in word:
             self.view.event(f"      {line}", DIM)
         return done.returncode, " ".join(word)
@@ -243,22 +244,28 @@ class Street:
         played: Played,
         start_ms: float,
         *,
-        outage_ms: float = 0.0,
+        outage_ms: float | None = 0.0,
         owners: list[str],
         doubled_ms: float = 0.0,
     ) -> None:
-        """The client's outage, London's owners, names and traps since a moment; the limits."""
+        """The client's outage, London's owners, names and traps since a moment; the limits.
+
+        outage_ms None: there is no limit, for a person is waited for.
+        """
         self.watch_for(0.5)  # the last probe's answer is due within late_ms
         end_ms = now_ms()
-        probes, owned = self.client.record(), self.owned.record()
-        played.at_most("client_outage_ms", round(probes.outage_ms(start_ms), 1), outage_ms)
-        lost = probes.lost(start_ms)
-        if outage_ms:
-            played.note("probes_lost", lost)
+        probes, owned = self.followed(start_ms, end_ms), self.owned.record()
+        outage = round(probes.outage_ms(), 1)
+        if outage_ms is None:
+            played.note("client_outage_ms", outage)
         else:
-            played.at_most("probes_lost", lost, 0)
-        played.note("probe_gap_ms", round(probes.stall_ms(start_ms), 1))
-        played.note("served_by", [name for _, name in probes.served_by(start_ms)])
+            played.at_most("client_outage_ms", outage, outage_ms)
+        if outage_ms == 0.0:
+            played.at_most("probes_lost", probes.lost(), 0)
+        else:
+            played.note("probes_lost", probes.lost())
+        played.note("probe_gap_ms", round(probes.stall_ms(), 1))
+        played.note("served_by", [name for _, name in probes.served_by()])
         played.equals("owners_seen", owned.owners_seen(LONDON_VIP, start_ms, end_ms), owners)
         doubled = owned.doubled_ms(LONDON_VIP, start_ms, end_ms)
         played.at_most("double_owner_ms", round(doubled, 1), doubled_ms)
@@ -278,6 +285,23 @@ class Street:
                 if trap.at_ms >= start_ms
             ],
         )
+
+    def followed(self, start_ms: float, end_ms: float) -> Probes:
+        """The probes of a client that asks where the name points to, as the resolver says it."""
+        sent: list[float] = []
+        by: list[str | None] = []
+        changes = [(at_ms, answer) for at_ms, answer in self.resolved.record().changes if answer]
+        ends = [*(at_ms for at_ms, _ in changes[1:]), end_ms]
+        records = {(LONDON_VIP,): self.client.record()}
+        if self._paris is not None:
+            records[PARIS_VIP,] = self._paris.record()
+        for (since_ms, answer), until_ms in zip(changes, ends, strict=True):
+            probes = records.get(answer, Probes([], []))
+            for at_ms, name in zip(probes.sent_ms, probes.by, strict=True):
+                if max(since_ms, start_ms) <= at_ms < min(until_ms, end_ms):
+                    sent.append(at_ms)
+                    by.append(name)
+        return Probes(sent, by)
 
     def answers(self, start_ms: float) -> list[dict[str, Any]]:
         """What the resolver said: at the start (after_ms 0), and at each change."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 BEAT_MS = 1000  # the real shell beats four times as often; the core's limits are whole seconds
 KEEPER_HUNG_MS = 4000
+STOP_BY_FORCE_MS = 35_000  # the service manager's patience with one that hangs
 FSYNC_MS = (2, 40)
 DNS_MS = (10, 60)
 DNS_TIMEOUT_MS = 3000
@@ -183,16 +184,18 @@ class AgentProcess(Process):
         if action.verb == "status":
             self.outcome(5, action.op_id, True, "", running=service.running)
             return
-        if service.hanging and action.verb != "start":
-            self.outcome(action.within_ms, action.op_id, None, "timed out")
-            self.agenda.after(action.within_ms, self.node.kill_service, action.group, action.service)
-            return
+        service.orders += 1
         took_ms = 200 if action.verb == "stop" else service.start_ms
-        self.agenda.after(took_ms, self.finish_control, self.life, self.node.life, action)
+        if service.hanging and action.verb != "start":
+            took_ms += STOP_BY_FORCE_MS
+            if took_ms > action.within_ms:
+                self.outcome(action.within_ms, action.op_id, None, "timed out")
+        self.agenda.after(took_ms, self.finish_control, self.life, service.orders, action)
 
-    def finish_control(self, life: int, node_life: int, action: ControlService) -> None:
+    def finish_control(self, life: int, order: int, action: ControlService) -> None:
         """The system's part goes on without us; whether we hear of it is another thing."""
-        if node_life != self.node.life:
+        if order != self.node.services[action.group, action.service].orders:
+            self.feed_life(life, Outcome(action.op_id, False, "cancelled by a later order"))
             return
         ok, detail = self.node.control(action.group, action.service, action.verb)
         self.feed_life(life, Outcome(action.op_id, ok, detail))

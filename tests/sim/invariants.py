@@ -155,7 +155,8 @@ class Judge:
                 "epoch-not-kept",
                 f"{node.name} takes {group} under epoch {action.epoch}, its disk knows {kept}",
             )
-        self._ready(process, group)
+        if not put_back:
+            self._ready(process, group)
         holders = [other for other in self.holders(group) if other is not node]
         if not any(self.said(other, group) == "giving" for other in holders):
             for other in holders:
@@ -173,11 +174,9 @@ class Judge:
         word = process.words.get(group)
         if word is None or not word.ready:
             self.fail("not-ready", f"{node.name} takes {group}, its agent never said it is ready")
-        if now - process.words_ms > WORD_OLD_MS:
-            self.fail(
-                "not-ready",
-                f"{node.name} takes {group} on a word {now - process.words_ms} ms old",
-            )
+        age_ms = process.clock.read(now) - process.words_ms
+        if age_ms > WORD_OLD_MS:
+            self.fail("not-ready", f"{node.name} takes {group} on a word {age_ms} ms old")
         for (name, service), state in node.services.items():
             if name == group and not state.alive and now - state.bad_since > SICKNESS_SEEN_MS:
                 self.fail(
@@ -214,6 +213,8 @@ class Judge:
         node, group, now = process.node, action.group, self.agenda.now
         if group not in node.kernel.held or node.leaving or node.kernel.carriers_lost[0]:
             return
+        if process.stopped_ms <= node.kernel.unplugged_ms <= process.well_since:
+            return  # it learns only now of a carrier that was lost while it stood still
         for name in self.world.town.groups[group].nodes:
             if name == node.name:
                 continue

@@ -44,7 +44,7 @@ class KeeperProcess(Process):
         super().__init__(node, world)
         self.said: KeeperSaid | None = None
         self.words: dict[str, Word] = {}  # as its core knows them
-        self.words_ms = 0
+        self.words_ms = 0  # on the node's own clock
         self.ready_ms: dict[str, int] = {}  # group -> since when its agent calls it ready
         self.hands = {
             SendAdvert: self.send_advert,
@@ -75,7 +75,8 @@ class KeeperProcess(Process):
     def take_in(self, event: Any) -> None:
         if event.__class__ is WordGiven:
             self.words = event.words
-            self.words_ms = now = self.agenda.now
+            self.words_ms = event.at_ms
+            now = self.agenda.now
             self.ready_ms = {
                 name: self.ready_ms.get(name, now) for name, word in event.words.items() if word.ready
             }

@@ -49,6 +49,7 @@ class Kernel:
         "powered",
         "rng",
         "thawed_at",
+        "unplugged_ms",
     )
 
     def __init__(
@@ -68,6 +69,7 @@ class Kernel:
         self.frozen = False
         self.frozen_at = 0
         self.thawed_at = 0
+        self.unplugged_ms = -1  # when path 0 last lost its carrier
         self.misled_ms = -1_000_000  # when it last went on with a clock that had stood
         self.carriers_lost = [0] * paths
         self.held: dict[str, int | None] = {}

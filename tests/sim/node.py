@@ -76,6 +76,7 @@ class Node:
             if service.alive:
                 service.bad_since = self.agenda.now
             service.running = False
+            service.orders += 1
         self.kernel.lose_power()
         self.world.judge.looked_different()
 
@@ -185,6 +186,8 @@ class Node:
         before = self.kernel.carriers_lost[path]
         self.kernel.carriers_lost[path] = after = before + lost
         self.kernel.changed_ms = self.agenda.now
+        if lost > 0 and not path:
+            self.kernel.unplugged_ms = self.agenda.now
         if bool(before) != bool(after) and self.kernel.powered:
             self._tell_keeper(LinkSeen(self.world.town.interface(path), not after))
         self.world.judge.looked_different()
@@ -217,9 +220,5 @@ class Node:
         if service.alive:
             service.bad_since = self.agenda.now
         service.running = False
-
-    def kill_service(self, group: str, name: str) -> None:
-        """The service manager's last word to one that does not stop in time."""
-        service = self.services[group, name]
-        service.running = False
         service.hanging = 0
+

@@ -17,6 +17,7 @@ class Service:
     running: bool = True
     hanging: int = 0  # runs, does not answer, does not stop in time
     refusing: int = 0  # will not start
+    orders: int = 0  # a later order to the service manager replaces the one under way
     bad_since: int = 0  # true time since which it does not answer, meaningful while it does not
 
     @property

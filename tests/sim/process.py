@@ -33,6 +33,7 @@ class Process:
         self.stopped = 0  # how many faults hold it still
         self.life = 0
         self.boot = 0
+        self.stopped_ms = 0
         self.well_since = 0
         self.armed_ms = 0  # true time of the planned ring, 0: none
         self.rung_ms = 0
@@ -65,6 +66,8 @@ class Process:
 
     def stop(self) -> None:
         """SIGSTOP, or its machine stands still."""
+        if not self.stopped:
+            self.stopped_ms = self.agenda.now
         self.stopped += 1
 
     def go_on(self) -> None:
