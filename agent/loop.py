@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.clock import now_ms
 from agent.core.engine import AgentCore
+from agent.core.keeping import PacketRefused
 from agent.core.model import (
     AgentAction,
     AgentEvent,
@@ -67,7 +68,7 @@ class Loop:
 
     # ------------------------------------------------------------ the four beats
 
-    def feed(self, event: AgentEvent) -> None:
+    def feed(self, event: AgentEvent | PacketRefused) -> None:
         """One event in, its actions begun, the timer armed."""
         actions = self.core.step(event, now_ms())
         written = self.ledger.write([a for a in actions if isinstance(a, Record)], time.time_ns())

@@ -22,7 +22,7 @@ from agent.clock import now_ms
 from agent.config import ConfigError, load
 from agent.console import Console
 from agent.core.engine import AgentCore
-from agent.core.keeping import WordGiven
+from agent.core.keeping import PacketRefused, WordGiven
 from agent.core.kit import Kit
 from agent.core.kit import load as load_kit
 from agent.core.model import (
@@ -160,9 +160,10 @@ class Agent:
 
         def answer() -> None:
             for heard in link.receive():
-                if getattr(heard, "kind", "") == "ask":
-                    body = agent_answer(heard.body, self._keeper_lost)  # type: ignore[union-attr]
-                    link.send(heard.node, "answer", body)  # type: ignore[union-attr]
+                if isinstance(heard, PacketRefused):
+                    self.loop.feed(heard)
+                elif heard.kind == "ask":
+                    link.send(heard.node, "answer", agent_answer(heard.body, self._keeper_lost))
 
         running = asyncio.get_running_loop()
         for fileno in link.filenos():

@@ -15,6 +15,7 @@ from agent.core import role as roles
 from agent.core.alarm import AlarmBook
 from agent.core.care import Care
 from agent.core.geo import Geo
+from agent.core.keeping import PacketRefused
 from agent.core.model import (
     AgentAction,
     AgentEvent,
@@ -109,7 +110,7 @@ class AgentCore:
 
     # ------------------------------------------------------------ the two calls
 
-    def step(self, event: AgentEvent, now: int) -> list[AgentAction]:
+    def step(self, event: AgentEvent | PacketRefused, now: int) -> list[AgentAction]:
         """Take in one event; the actions are to be carried out in order."""
         self.now = now
         out: list[AgentAction] = []
@@ -199,9 +200,6 @@ class AgentCore:
         else:
             notice.host_sampled(self, event.readings)
 
-    def _source_failed(self, event: SourceFailed) -> None:
-        notice.source_failed(self, event)
-
     # ------------------------------------------------------------ outcomes
 
     def _outcome(self, event: Outcome) -> bool:
@@ -275,6 +273,12 @@ class AgentCore:
         elif role.state == STARTING and role.deed_active not in ("", me):
             self.fire_role(role, "served")
 
+    def _packet_refused(self, event: PacketRefused) -> bool:
+        count = self.packets.get(event.kind, (0, 0))[0] + 1
+        self.packets[event.kind] = (count, self.now)
+        self.raise_alarm("packet-refused", f"{event.kind} from {event.source}", event.detail)
+        return False
+
     def _keeper_gone(self, event: KeeperLost) -> None:
         self.keeper_lost = event.why
         self.raise_alarm("keeper-lost", "keeper", event.why)
@@ -319,9 +323,6 @@ class AgentCore:
             self.clear_alarm("group-quarantined", f"group {name}", row.why)
 
     # ------------------------------------------------------------ people, files
-
-    def _asked(self, event: Asked) -> None:
-        operate.asked(self, event)
 
     def _config_refused(self, event: ConfigRefused) -> None:
         self.config_problems = event.problems
@@ -381,12 +382,13 @@ class AgentCore:
 
 _HANDLERS: dict[type, Any] = {
     Sampled: AgentCore._sampled,
-    SourceFailed: AgentCore._source_failed,
+    SourceFailed: notice.source_failed,
     Checked: tending.checked,
     Outcome: AgentCore._outcome,
     KeeperSaid: AgentCore._keeper_said,
     KeeperLost: AgentCore._keeper_gone,
-    Asked: AgentCore._asked,
+    PacketRefused: AgentCore._packet_refused,
+    Asked: operate.asked,
     ConfigRefused: AgentCore._config_refused,
     ConfigAccepted: AgentCore._config_accepted,
     StoreFailed: AgentCore._store_failed,

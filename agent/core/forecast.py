@@ -25,6 +25,8 @@ from agent.core.trend import (
 )
 
 RUN = 6  # samples of the shortest window
+RUN_AT_START = 5
+RUN_SURE = 2.4  # Kendall's z: five in a row, each above the last
 LEVELS = 16
 SCALES = 8  # of turns: a half, a quarter ... of the widest headroom
 CAPACITY_CHANGE = 0.01
@@ -191,17 +193,13 @@ class Forecaster:
         if headroom <= 0:
             return None
         known = [turns for turns in self._turns if turns.known(now)]
-        lines = [self._run(headroom), *(turns.envelope(headroom) for turns in known)]
-        recent = v
+        lines = [self._run(headroom)]
         for level in self._levels:
             line = level.look(headroom)
             if line is not None:
                 ahead = line.at_end + line.slope * (now - line.end)
-                leeway = 3 * line.noise + line.slope * line.span_ms / (POINTS - 1)
-                if abs(max(recent, level.values[-1]) - ahead) <= leeway:
+                if v - ahead <= 3 * line.noise + line.slope * line.span_ms / (POINTS - 1):
                     lines.append(line)
-            if not math.isnan(level.half_value):
-                recent = max(recent, level.half_value)
         best = None
         for line in lines:
             if line is not None and not any(turns.explains(line, v) for turns in known):
@@ -216,7 +214,7 @@ class Forecaster:
         if count < RUN_AT_START or (values[-1] - values[0]) * 2 * HORIZON < headroom:
             return None
         line = theil_sen(times, values) if watched(times) else None
-        return line if line is not None and line.z >= SURE else None
+        return line if line is not None and line.z >= RUN_SURE else None
 
     def _longer(self, best: _Foreseen | None, line: Line) -> _Foreseen | None:
         """This line's crossing, where it rests on more than `best` and is not too far ahead.

@@ -76,6 +76,7 @@ class KeeperCore:
         self.report_due = True
         self.word_ms = now  # a new keeper gives its agent the same time
         self._stopping = False
+        self._awake = False  # once woken: until then it is still being told what is there
         self._hold_ms = min((group.hold_ms for group in config.groups.values()), default=0)
         self.decisions: list[Decision] = []
         self._reported: set[tuple[str, str]] = set()
@@ -93,7 +94,7 @@ class KeeperCore:
         _HANDLERS[type(event)](self, event)
         if self.beat_due:
             speech.beat(self)
-        if self.report_due or now >= self.report_at:
+        if self._awake and (self.report_due or now >= self.report_at):
             speech.report(self)
         if self._stopping and all(group.state in (INIT, BACKUP) for group in self.groups.values()):
             out.append(Finish())
@@ -351,6 +352,7 @@ class KeeperCore:
 
     def _woken(self, event: Woken) -> None:
         now = self.now
+        self._awake = True
         late = now - event.due_ms > self.config.asks * self.config.ask_gap_ms
         for group in self.groups.values():
             group.self_late = late

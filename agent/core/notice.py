@@ -196,8 +196,13 @@ def _peer_changed(core: "AgentCore", name: str, peer: PeerDeed, was: PeerDeed | 
         )
         members = {n for n, node in core.settings.nodes.items() if node.site == site}
         if members <= silent:
-            geos = ", ".join(g for g, geo in core.settings.geos.items() if site in geo.sites)
-            hint = f"; send the world elsewhere: standpipe failover {geos} --force" if geos else ""
+            hint = "".join(
+                f"; send the world elsewhere: standpipe failover {name} --to {other} --force"
+                for name, geo in core.settings.geos.items()
+                if site in geo.sites
+                for other in geo.sites
+                if other != site
+            )
             core.raise_alarm("site-lost", f"site {site}", f"all of {sorted(members)} silent{hint}")
     elif peer.state == "alive":
         since = "" if was is None else f" (was {was.state})"

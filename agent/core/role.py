@@ -101,7 +101,7 @@ class Role:
         self.proven_since = 0
         self.ready_since = 0
         self.why = ""
-        self.word = Word(False, why="just started")
+        self.word = Word(False, why="the keeper was not heard yet")
 
     def broken(self) -> str:
         """The service that no restart helps; "" if there is none."""

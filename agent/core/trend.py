@@ -12,13 +12,11 @@ from statistics import median
 from typing import NamedTuple
 
 POINTS = 16
-RUN_AT_START = 5
 TOPS = 8
 HORIZON = 8.0  # never further ahead than so many times the run that was seen
 SEVERAL = 3  # turns of a pattern that a window must span to see past it
 Z_80 = 1.2816
-SURE = 2.4  # Kendall's z of a short run: five in a row, each above the last
-SURER = 3.3  # of a whole window: these are looked at all the time
+SURE = 3.3  # Kendall's z of a whole window: these are looked at all the time
 
 
 class Line(NamedTuple):
@@ -143,7 +141,7 @@ class Level:
             self.looked = True
             line = theil_sen(self.times, self.values) if watched(self.times) else None
             if line is not None:
-                sure = line.z >= SURER
+                sure = line.z >= SURE
                 line = straighten(self.times, self.values, line, headroom) if sure else None
             self.line = line
         return self.line
@@ -156,8 +154,6 @@ class Turns:
         "ceiling",
         "falls",
         "gap_ms",
-        "line",
-        "looked",
         "peak",
         "peak_ms",
         "rising",
@@ -175,8 +171,6 @@ class Turns:
         self.peak_ms = at
         self.ceiling = math.inf
         self.gap_ms = 0.0
-        self.line: Line | None = None
-        self.looked = False
 
     def add(self, at: float, value: float, threshold: float) -> None:
         if self.rising:
@@ -198,7 +192,6 @@ class Turns:
             self.peak_ms = at
 
     def _turn(self, threshold: float) -> None:
-        self.looked = False
         self.times.append(self.peak_ms)
         self.values.append(self.peak)
         if len(self.times) > TOPS:
@@ -214,24 +207,10 @@ class Turns:
         self.ceiling = math.inf
         self.rising = True
         self.peak = self.trough
-        self.looked = False
 
     def known(self, now: float) -> bool:
         """It came back at least once, and is not overdue for long."""
         return len(self.times) >= 2 and now - self.times[-1] <= 3 * self.gap_ms
-
-    def envelope(self, headroom: float) -> Line | None:
-        """The line through tops that rise."""
-        values = self.values
-        if len(values) < RUN_AT_START or values[-1] <= values[0]:
-            return None
-        if not self.looked:
-            self.looked = True
-            line = theil_sen(self.times, values)
-            if line is not None and len(values) > RUN_AT_START:
-                line = straighten(self.times, values, line, headroom)
-            self.line = line if line is not None and line.z >= SURE else None
-        return self.line
 
     def explains(self, line: Line, value: float) -> bool:
         """The line is but a part of this pattern, which will turn back as it did before."""

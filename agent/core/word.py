@@ -15,11 +15,17 @@ STORE_AGAIN_MS = 5_000  # after the store failed
 
 
 def speak(core: "AgentCore") -> None:
-    """Tell the keeper where something changed, and keep enough epochs stored ahead."""
+    """Tell the keeper where something changed, and keep enough epochs stored ahead.
+
+    Not before the keeper was heard: an agent that was just started does not know yet what is served
+    here, and the keeper goes on with the last word.
+    """
     changed = False
     core.words_ms = core.now
     for name, role in core.roles.items():
         _reserve(core, name, role)
+        if core.keeper is None:
+            continue
         word = _word(core, role)
         if word != role.word:
             role.word = word

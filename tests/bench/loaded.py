@@ -103,10 +103,9 @@ class Loaded:
             host.start(sys.executable, "-m", "tests.bench.loaded", str(place), log="asked.log")
         wait_until((folder / "ready").exists, f"the services on {NODE} answer", 20.0)
         for name, priority in ((NODE, 200), (STANDBY, 100)):
-            place = world.node(name)
-            Keepalived(
-                world, place, [f"{PEER_VIP}/24"], vrid=52, priority=priority, advert_s=ADVERT_S
-            )
+            held = [f"{PEER_VIP}/24"]
+            where = world.node(name)
+            Keepalived(world, where, held, vrid=52, priority=priority, advert_s=ADVERT_S)
         self.cluster = self._cluster()
         say("surroundings are up: name servers, NMS, UPS, services, keepalived")
         self.cluster.boot(NODE, STANDBY)

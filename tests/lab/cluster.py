@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ stop_within = "5s"
 restarts = "@RESTARTS@"
 alive = [
     {{ tcp = "127.0.0.1:{TCP_PORT}", every = "200ms", timeout = "500ms", stale_after = "5s" }},
-    {{ name = "echo", every = "1s", timeout = "1s", command = '''
+    {{ name = "echo", every = "1s", timeout = "1s", rise = 1, command = '''
        bash -c "exec 3<>/dev/udp/127.0.0.1/{UDP_PORT}; printf x >&3; read -r -t 1 -N 1 <&3"''' }},
 ]
 """
@@ -78,6 +79,18 @@ interface = "eth0"
 vrid = {self.vrid}
 """
         return head + SERVICE.replace("@GROUP@", self.name).replace("@RESTARTS@", self.restarts)
+
+
+PAIR = Group("vip", ("lon1", "lon2"), "10.1.0.100/24")
+VIP = "10.1.0.100"
+
+
+def pair(world: World, more: str = "", group: Group = PAIR) -> Cluster:
+    """Two nodes on one LAN, one group, settled."""
+    cluster = Cluster(world, [group], more)
+    cluster.boot()
+    cluster.settle()
+    return cluster
 
 
 def template(world: World, groups: Sequence[Group], more: str = "") -> str:
@@ -249,7 +262,7 @@ class Cluster:
     def settle(self, limit_s: float = SETTLE_S) -> None:
         """Until every group has."""
         for group in self.groups:
-            self.wait(lambda group=group: self.settled(group), f"{group.name} settles", limit_s)
+            self.wait(partial(self.settled, group), f"{group.name} settles", limit_s)
 
     def wait(self, condition: Callable[[], object], what: str, limit_s: float = 10.0) -> None:
         """As netns.wait_until, less often; what the nodes think of it is in the LabError."""
@@ -258,6 +271,13 @@ class Cluster:
             if now_ms() > deadline_ms:
                 raise LabError(f"waited {limit_s:g} s in vain until {what}\n{self.report()}")
             time.sleep(POLL_S)
+
+    def roles(self, group: str = PAIR.name) -> tuple[str, str]:
+        """(the node that is active, the other one)."""
+        nodes = next(found.nodes for found in self.groups if found.name == group)
+        active = [name for name in nodes if self.group(name, group).get("state") == "active"]
+        assert len(active) == 1, self.report()
+        return active[0], next(name for name in nodes if name != active[0])
 
     def cli(self, name: str, *argv: str) -> subprocess.CompletedProcess[str]:
         """The command line on the node: `cli("lon1", "switchover", "vip")`."""

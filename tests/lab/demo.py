@@ -35,12 +35,14 @@ SCENES: dict[str, Play] = {
     "site-returns": demo_sites.site_returns,
 }
 NEEDS = {"server-returns": "power-cut", "site-returns": "site-lost"}
+INTERRUPTED = 130
 RESULT = ROOT / "build" / "demo.json"
 
 
 def main(argv: list[str]) -> int:
     """0 where every scene was as it should be."""
     chosen = choose(argv)
+    RESULT.unlink(missing_ok=True)
     view = View()
     print("building two sites, a client, name servers, an NMS and a UPS ...", flush=True)
     try:
@@ -54,6 +56,9 @@ def main(argv: list[str]) -> int:
     except LabError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted; all of it was taken down again", file=sys.stderr)
+        return INTERRUPTED
     view.table(scenes, seconds)
     write(scenes, seconds)
     return 0 if all(scene.ok for scene in scenes) else 1
@@ -87,9 +92,7 @@ def play(street: Street, name: str, place: int, chosen: list[str]) -> Played:
 
 def write(scenes: list[Played], seconds: float) -> None:
     """build/demo.json."""
-    found = [
-        {"name": scene.name, "ok": scene.ok, "measured": scene.measured} for scene in scenes
-    ]
+    found = [{"name": scene.name, "ok": scene.ok, "measured": scene.measured} for scene in scenes]
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps({"scenarios": found, "seconds": seconds}, indent=2) + "\n")
     print(f"all measurements: {RESULT.relative_to(ROOT)}")

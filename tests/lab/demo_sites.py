@@ -45,12 +45,14 @@ def site_lost(street: Street, played: Played) -> None:
 
 
 def _reached(street: Street, played: Played, order_ms: float, named_ms: float | None) -> None:
-    """A client that follows the name: from the order to its first answer from Paris."""
+    """A client that follows the name: from the order to its first answer out of Paris."""
     probes = street.prober_of_paris().record()
     served = probes.served_by(named_ms) if named_ms is not None else []
     reached_ms = round(served[0][0] - order_ms) if served else None
     played.at_most("client_in_paris_after_ms", reached_ms, REACHED_MS)
-    played.equals("paris_served_by", [name for _, name in served], [*street.owned.owners(PARIS_VIP)])
+    played.equals(
+        "paris_served_by", [name for _, name in served], [*street.owned.owners(PARIS_VIP)]
+    )
 
 
 def site_returns(street: Street, played: Played) -> None:

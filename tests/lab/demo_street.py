@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The demo's stage: two sites, name servers, NMS, UPS, Standpipe on four nodes, and the watchers."""
+"""The demo's stage: two sites, name servers, an NMS, a UPS, Standpipe on four nodes, watchers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from drivers.traps import OBJECTS, STANDPIPE_MIB
@@ -202,9 +203,8 @@ class Street:
     def settled(self) -> None:
         """Until both groups have an owner and a ready standby."""
         for group in self.cluster.groups:
-            self.wait(
-                lambda group=group: self.cluster.settled(group), f"{group.name} settles", RESTORE_S
-            )
+            settled = partial(self.cluster.settled, group)
+            self.wait(settled, f"{group.name} settles", RESTORE_S)
         self.wait(lambda: self.client.served_by(), "the client is served")
 
     def command(self, node: str, *argv: str) -> tuple[int, str]:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tests.lab.demo_scene import Played
 
 GREEN, RED, BOLD, DIM = "32", "31", "1", "2"
-WIDTH = 100
 
 
 class View:
@@ -45,9 +44,9 @@ class View:
         if played.ok:
             self.event(f"ok: {played.story()}", GREEN)
         else:
-            self.event(f"NOT OK: {played.story()}", RED)
+            self.event("NOT OK", RED)
             for fault in played.faults:
-                self.event(f"        {fault}", RED)
+                self.event(f"    {fault}", RED)
 
     def table(self, scenes: Sequence[Played], seconds: float) -> None:
         """The closing table."""

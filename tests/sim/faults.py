@@ -134,21 +134,22 @@ def _disk_full(world: World, fault: Fault) -> Heal | None:
 def _service_dies(world: World, fault: Fault) -> Heal | None:
     node = world.nodes[fault.node]
     for group, service in node.services:
-        if group == fault.group:
+        if group == fault.group and node.kernel.running:
             node.stop_service(group, service)
     return None
 
 
 def _service_hangs(world: World, fault: Fault) -> Heal | None:
     """Runs and does not answer; a restart by force mends it."""
-    for (group, _), service in world.nodes[fault.node].services.items():
-        if group == fault.group and service.running:
+    node = world.nodes[fault.node]
+    for (group, _), service in node.services.items():
+        if group == fault.group and service.running and node.kernel.running:
             if service.alive:
                 service.bad_since = world.agenda.now
             service.hanging = 1
 
     def heal() -> None:
-        for (group, _), service in world.nodes[fault.node].services.items():
+        for (group, _), service in node.services.items():
             if group == fault.group:
                 service.hanging = 0
 
@@ -158,6 +159,8 @@ def _service_hangs(world: World, fault: Fault) -> Heal | None:
 def _start_refused(world: World, fault: Fault) -> Heal | None:
     """It dies and will not start again."""
     node = world.nodes[fault.node]
+    if not node.kernel.running:
+        return None
     mine = [key for key in node.services if key[0] == fault.group]
     for key in mine:
         node.services[key].refusing += 1
@@ -178,7 +181,9 @@ def _nic_down(world: World, fault: Fault) -> Heal | None:
 
 def _address_deleted(world: World, fault: Fault) -> Heal | None:
     """A foreign hand on the node."""
-    world.nodes[fault.node].kernel.drop(fault.group, "deleted")
+    kernel = world.nodes[fault.node].kernel
+    if kernel.running:
+        kernel.drop(fault.group, "deleted")
     return None
 
 

@@ -178,11 +178,10 @@ class Judge:
         if age_ms > WORD_OLD_MS:
             self.fail("not-ready", f"{node.name} takes {group} on a word {age_ms} ms old")
         for (name, service), state in node.services.items():
-            if name == group and not state.alive and now - state.bad_since > SICKNESS_SEEN_MS:
+            dead_ms = now - max(state.bad_since, node.kernel.thawed_at)
+            if name == group and not state.alive and dead_ms > SICKNESS_SEEN_MS:
                 self.fail(
-                    "not-ready",
-                    f"{node.name} takes {group}, its {service} is dead since "
-                    f"{now - state.bad_since} ms",
+                    "not-ready", f"{node.name} takes {group}, its {service} is dead for {dead_ms} ms"
                 )
 
     def _not_from_the_well(self, node: Node, owner: Node, group: str) -> None:

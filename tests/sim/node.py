@@ -87,7 +87,9 @@ class Node:
             self.world.judge.looked_different()
 
     def booted(self, life: int) -> None:
-        if life == self.life:
+        if life == self.life and self.kernel.frozen:
+            self.agenda.after(BOOT_MS[0], self.booted, life)
+        elif life == self.life:
             self.switch_on()
 
     def shut_down(self) -> None:

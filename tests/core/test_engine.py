@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The agent's core as a whole: its border, its words to the keeper, and what is always so."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.core.engine import AgentCore
+from agent.core.model import (
+    ConfigAccepted,
+    ConfigRefused,
+    ControlService,
+    Decision,
+    GroupDeed,
+    KeepEpoch,
+    KeeperLost,
+    KeeperSaid,
+    Outcome,
+    PeerDeed,
+    Record,
+    Reply,
+    SourceFailed,
+    StoreFailed,
+    StoreMended,
+    Tell,
+    TellKeeper,
+    Ticked,
+    UpdateNames,
+)
+from agent.core.settings import Settings, Standby
+from tests.core.agents import (
+    COLD,
+    DOWN,
+    OPERATIONS,
+    START,
+    UP,
+    AgentPlay,
+    ask,
+    checked,
+    sample,
+    serving,
+    standby,
+    ups,
+)
+from tests.core.playbook import after
+
+# ---------------------------------------------------------------- words and epochs
+
+
+def test_the_first_word_is_not_ready_and_the_first_epochs_are_stored_ahead():
+    core = AgentCore(AgentPlay().core.settings, {}, START)
+    actions = core.step(Ticked(), START)
+    (keep,) = [a for a in actions if isinstance(a, KeepEpoch)]
+    (tell,) = [a for a in actions if isinstance(a, TellKeeper)]
+    assert (keep.name, keep.ceiling) == ("group:sbc", 16)
+    assert (tell.words["sbc"].ready, tell.words["sbc"].ceiling) == (False, 0)
+
+
+def test_a_ceiling_is_told_only_once_it_is_on_disk():
+    core = AgentCore(AgentPlay().core.settings, {}, START)
+    (keep,) = [a for a in core.step(Ticked(), START) if isinstance(a, KeepEpoch)]
+    (tell,) = [a for a in core.step(Outcome(keep.op_id, True), START) if isinstance(a, TellKeeper)]
+    assert tell.words["sbc"].ceiling == 16
+
+
+@pytest.mark.parametrize("ok", [False, None])
+def test_a_ceiling_that_is_not_on_disk_is_tried_again_later_and_never_told(ok):
+    play = AgentPlay(epochs={"group:sbc": 20})
+    (keep,) = play.said(KeepEpoch, play.keeper(epoch=30))
+    assert play.said(KeepEpoch, Outcome(keep.op_id, ok), after(4000)) == []
+    assert play.word.ceiling < 46
+    (again,) = play.said(KeepEpoch, after(3000))
+    assert again.ceiling == 46
+
+
+def test_more_epochs_are_stored_before_the_last_ones_are_used():
+    play = AgentPlay(epochs={"group:sbc": 20})
+    assert play.word.ceiling == 36
+    assert play.said(KeepEpoch, play.keeper(epoch=28)) == []
+    (keep,) = play.said(KeepEpoch, play.keeper(epoch=29))
+    assert keep.ceiling == 45
+
+
+def test_the_word_carries_the_highest_epoch_that_was_seen():
+    play = AgentPlay(epochs={"group:sbc": 7})
+    assert play.word.epoch == 7
+    play.given(play.keeper(epoch=9))
+    assert play.word.epoch == 9
+    play.given(play.keeper(epoch=8))
+    assert play.word.epoch == 9
+
+
+def test_every_change_of_readiness_is_written_down_with_its_reason():
+    play = standby()
+    records = play.said(Record, *DOWN)
+    assert "not ready: service kamailio is restarting, down" in [r.text for r in records]
+
+
+# ---------------------------------------------------------------- the keeper's reports
+
+
+def test_a_report_that_says_nothing_new_costs_nothing():
+    play = serving()
+    before = len(play.all)
+    play.given(*[play.keeper("active")] * 10)
+    assert len(play.all) == before
+
+
+def test_the_keepers_decisions_are_written_down_and_kept_for_explain():
+    play = serving()
+    buried = Decision("group sbc", "G-BURY", "backup", "active", "it is silent", {"ready": True})
+    (record,) = play.said(Record, play.keeper("active", decisions=(buried,)))[:1]
+    assert (record.kind, record.subject) == ("decision", "group sbc")
+    assert record.text == "G-BURY: backup -> active: it is silent"
+    assert play.decisions("group sbc")[-1] == buried
+
+
+@pytest.mark.parametrize("state", ["active", "doubt", "giving"])
+def test_the_owner_is_who_holds_the_addresses(state):
+    play = AgentPlay()
+    play.given(play.keeper(state))
+    assert play.core.owner("sbc") == "lon1"
+
+
+def test_the_owner_may_be_a_peer_but_not_one_that_is_not_heard():
+    play = AgentPlay()
+    assert play.core.owner("sbc") == ""
+    play.given(play.keeper())
+    assert play.core.owner("sbc") == "lon2"
+    assert play.core.owner("sbc-paris") == "par1"
+    play.given(play.keeper(peer="silent"))
+    assert play.core.owner("sbc") == ""
+
+
+def test_a_lost_keeper_is_told_and_its_return_too():
+    play = serving()
+    assert play.told(KeeperLost("killed")) == [("keeper-lost", "major")]
+    assert play.told(play.keeper("active")) == [("keeper-lost", "cleared")]
+
+
+def test_a_lost_keeper_changes_no_role():
+    play = serving().given(KeeperLost("killed"), after(60_000))
+    assert play.role.state == "active"
+
+
+# ---------------------------------------------------------------- configuration, store, time
+
+
+def test_a_refused_configuration_leaves_the_old_one_and_says_the_first_problem():
+    play = serving()
+    (tell,) = play.said(Tell, ConfigRefused(("a.toml:3: vrid = 0: 1..255", "b", "c")))
+    assert tell.alarm.text == "a.toml:3: vrid = 0: 1..255 (and 2 more); the old one stays"
+    assert play.told(ConfigAccepted("d2")) == [("config-refused", "cleared")]
+    assert play.core.config_problems == ()
+
+
+def test_a_store_that_fails_is_told_and_protection_goes_on():
+    play = serving()
+    assert play.told(StoreFailed("no space left on device")) == [("store-failed", "major")]
+    assert [a.verb for a in play.said(ControlService, *DOWN)] == ["restart"]
+    assert play.told(StoreMended()) == [("store-failed", "cleared")]
+
+
+def test_it_asks_to_be_woken_once_a_second():
+    play = serving()
+    assert play.core.deadline() == play.now + 1000
+    play.given(Ticked())
+    assert play.core.deadline() == play.now + 1000
+
+
+def test_an_event_alarm_clears_by_itself():
+    play = standby("lon1")
+    play.given(play.keeper("active"))
+    assert "group-moved" in play.standing()
+    assert ("group-moved", "cleared") in play.told(after(602_000))
+
+
+def test_a_node_without_groups_watches_and_alarms():
+    play = AgentPlay("")
+    assert play.core.roles == {}
+    assert play.told(sample(98.0)) == [("resource-level", "critical")]
+
+
+def test_a_configuration_with_nothing_in_it_is_enough():
+    core = AgentCore(Settings("", "", ""), {}, START)
+    assert core.step(Ticked(), START) == []
+
+
+# ---------------------------------------------------------------- whatever happens
+
+FLAGS = st.booleans()
+OK = st.sampled_from((True, False, None))
+STATES = st.sampled_from(("init", "backup", "active", "doubt", "giving"))
+PEER_STATES = st.sampled_from(("unknown", "alive", "asking", "held", "silent"))
+NODE = st.sampled_from(("", "lon1", "lon2"))
+FACTS = st.sampled_from(
+    (
+        {},
+        {"running": True},
+        {"running": False},
+        {"epoch": 4},
+        {"servers": {"192.0.2.53": {"serial": 1, "ok": True, "detail": ""}}},
+        {"servers": {"192.0.2.53": {"serial": 1, "ok": False, "detail": ""}}},
+    )
+)
+REPORTS = st.builds(
+    lambda state, epoch, orphaned, active, peer, ready, wanted, link: KeeperSaid(
+        {"sbc": GroupDeed(state, epoch, orphaned, active)},
+        {
+            "lon2": PeerDeed(peer, "9", {"sbc": ("backup", ready)}, {"sbc": wanted}),
+            "par1": PeerDeed(peer, "9", {"sbc-paris": ("active", ready)}, {}),
+        },
+        {"eth0": link},
+        {"peer-key": epoch},
+    ),
+    STATES,
+    st.integers(0, 40),
+    FLAGS,
+    NODE,
+    PEER_STATES,
+    FLAGS,
+    NODE,
+    FLAGS,
+)
+ORDERS = st.builds(
+    lambda verb, group, to, on, force: ask(verb, 1, group=group, to=to, on=on, force=force),
+    st.sampled_from(("switchover", "failover", "maintenance", "clear", "dance")),
+    st.sampled_from(("sbc", "voice", "", "nothing")),
+    st.sampled_from(("", "lon1", "lon2", "london", "paris", "nowhere")),
+    FLAGS,
+    FLAGS,
+)
+EVENTS = st.one_of(
+    st.integers(0, 3000).map(after),
+    st.sampled_from((after(40_000), after(700_000))),
+    st.builds(checked, OK, st.sampled_from(("tcp", "sip", "nothing"))),
+    st.sampled_from((*UP, *DOWN)),
+    REPORTS,
+    REPORTS,
+    ORDERS,
+    st.builds(Outcome, st.integers(0, 40), OK, st.just(""), FACTS),
+    st.builds(Outcome, st.just(-1), OK, st.just(""), FACTS),  # of the last operation
+    st.builds(sample, st.sampled_from((None, 5.0, 80.0, 99.0, 120.0))),
+    st.builds(ups, st.sampled_from((None, 0, 1)), st.sampled_from((None, 10.0, 5000.0))),
+    st.builds(
+        SourceFailed,
+        st.sampled_from(("ups1", "host", "nms:main")),
+        st.sampled_from(("unreachable", "refused", "garbled")),
+        st.just("x"),
+    ),
+    st.sampled_from(
+        (
+            KeeperLost("x"),
+            ConfigRefused(("x",)),
+            ConfigRefused(()),
+            ConfigAccepted("d"),
+            StoreFailed("x"),
+            StoreMended(),
+            Ticked(),
+        )
+    ),
+)
+STORIES = st.lists(EVENTS, max_size=50)
+KINDS = st.sampled_from((Standby.HOT, COLD))
+PLAYS = settings(max_examples=150)
+
+
+class Watched(AgentPlay):
+    """Looks after each step at what must always be so."""
+
+    told_last = None
+
+    def _step(self, event):
+        if isinstance(event, Outcome) and event.op_id == -1:
+            event = Outcome(self.core._next_op, event.ok, event.detail, event.facts)
+        seen = len(self.all)
+        super()._step(event)
+        self.check(self.all[seen:])
+
+    def check(self, actions):
+        intents = {}
+        for action in actions:
+            if isinstance(action, Record) and action.kind == "intent":
+                intents[action.detail["op_id"]] = action
+            elif isinstance(action, OPERATIONS):
+                assert action.op_id in intents, "everything is written down before it happens"
+            elif isinstance(action, TellKeeper):
+                word = action.words["sbc"]
+                assert word.ready == (word.why == ""), "ready or why not"
+                assert word != self.told_last, "a word is told only where it changed"
+                self.told_last = word
+
+
+@PLAYS
+@given(STORIES, KINDS)
+def test_whatever_happens_it_does_not_fail_and_writes_before_it_acts(story, kind):
+    Watched(standby=kind).given(*story, after(5000))
+
+
+@PLAYS
+@given(STORIES, KINDS)
+def test_the_same_events_give_the_same_actions(story, kind):
+    one, other = (Watched(standby=kind).given(*story) for _ in range(2))
+    assert one.all == other.all
+
+
+@PLAYS
+@given(STORIES)
+def test_alarms_alternate_between_raised_and_cleared(story):
+    play = Watched().given(*story)
+    standing = {}
+    for action in play.all:
+        if isinstance(action, Tell):
+            alarm = action.alarm
+            if str(alarm.severity) == "cleared":
+                assert alarm.alarm_id in standing
+                assert standing.pop(alarm.alarm_id).raised_ms == alarm.raised_ms
+            else:
+                standing[alarm.alarm_id] = alarm
+    assert {alarm.alarm_id for alarm in play.core.alarms.standing()} == set(standing)
+
+
+@PLAYS
+@given(STORIES)
+def test_names_are_never_written_to_a_site_that_does_not_answer(story):
+    play = Watched()
+    for event in story:
+        written = play.said(UpdateNames, event)
+        assert all(play.core.site_answers(action.site) for action in written)
+
+
+@PLAYS
+@given(STORIES)
+def test_every_request_ends_at_most_once(story):
+    play = Watched()
+    numbered = []
+    for number, event in enumerate(story):
+        if hasattr(event, "request_id"):
+            event = ask(event.verb, number, **event.args)
+            numbered.append(number)
+        play.given(event)
+    play.given(after(60_000))
+    ends = [a.request_id for a in play.all if isinstance(a, Reply) and a.ok is not None]
+    assert len(ends) == len(set(ends))
+    waiting = {geo.request_id for geo in play.core.geos.values() if geo.state != "idle"}
+    assert set(numbered) - set(ends) <= waiting

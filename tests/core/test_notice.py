@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is seen becomes alarms for people, raised and cleared in pairs, and threats to groups."""
+
+import pytest
+
+from agent.core.model import (
+    Decision,
+    KeeperLost,
+    Reading,
+    Record,
+    Sampled,
+    SourceFailed,
+    Tell,
+)
+from agent.core.settings import DeviceSettings, SnmpSettings
+from tests.core.agents import (
+    CLEARED,
+    COLD,
+    DOWN,
+    UP,
+    AgentPlay,
+    sample,
+    serving,
+    standby,
+    ups,
+)
+from tests.core.playbook import after
+
+
+def alarms(play, *events):
+    return [action.alarm for action in play.said(Tell, *events)]
+
+
+def foreign(source="10.1.0.66", rule="advert-foreign"):
+    return Decision("packets", rule, "", "", f"{source} does what it must not", {"source": source})
+
+
+# ---------------------------------------------------------------- pairs
+
+PAIRS = {
+    "service-down": (lambda p: DOWN, lambda p: (*UP,)),
+    "node-lost": (
+        lambda p: [p.keeper("active", peer="silent")],
+        lambda p: [p.keeper("active")],
+    ),
+    "site-lost": (
+        lambda p: [p.keeper("active", paris="silent")],
+        lambda p: [p.keeper("active")],
+    ),
+    "link-down": (
+        lambda p: [p.keeper("active", link=False)],
+        lambda p: [p.keeper("active")],
+    ),
+    "keeper-lost": (
+        lambda p: [KeeperLost("nothing heard from it for 1000 ms: killed")],
+        lambda p: [p.keeper("active")],
+    ),
+    "group-without-standby": (
+        lambda p: [p.keeper("active", peer_ready=False), after(12_000)],
+        lambda p: [p.keeper("active"), after(1000)],
+    ),
+    "ups-on-battery": (lambda p: [ups(1, 3000)], lambda p: [ups(0, 3000)]),
+    "ups-runtime-low": (lambda p: [ups(1, 100)], lambda p: [ups(0, 100)]),
+    "device-unknown": (
+        lambda p: [SourceFailed("ups1", "unreachable", "no answer")] * 3,
+        lambda p: [ups(0, 3000)],
+    ),
+    "trap-undelivered": (
+        lambda p: [SourceFailed("nms:main", "unreachable", "no answer")],
+        lambda p: [Sampled("nms:main", ())],
+    ),
+    "foreign-router": (
+        lambda p: [p.keeper("active", counters={"advert-foreign": 1}, decisions=(foreign(),))],
+        lambda p: [after(602_000)],
+    ),
+    "packet-refused": (
+        lambda p: [
+            p.keeper("active", counters={"peer-key": 1}, decisions=(foreign(rule="peer-key"),))
+        ],
+        lambda p: [after(602_000)],
+    ),
+    "resource-level": (lambda p: [sample(98.0)], lambda p: [sample(10.0)]),
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_an_alarm_is_raised_once_and_cleared_once_under_one_name(kind):
+    begin, end = PAIRS[kind]
+    play = serving()
+    told = alarms(play, *begin(play), *begin(play), *end(play), *end(play))
+    mine = [alarm for alarm in told if alarm.kind == kind]
+    assert [str(alarm.severity) == CLEARED for alarm in mine] == [False, True]
+    assert mine[0].alarm_id == mine[1].alarm_id
+    assert kind not in play.standing()
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_every_edge_is_in_the_journal_before_it_is_told(kind):
+    begin, end = PAIRS[kind]
+    play = serving()
+    play.given(*begin(play), *end(play))
+    for place, action in enumerate(play.all):
+        if isinstance(action, Tell):
+            record = play.all[place - 1]
+            assert isinstance(record, Record)
+            assert record.detail["id"] == action.alarm.alarm_id
+
+
+# ---------------------------------------------------------------- UPS
+
+
+def test_battery_is_told_with_what_is_left():
+    (alarm,) = alarms(serving(), ups(1, 1800))
+    assert (alarm.kind, alarm.subject) == ("ups-on-battery", "device ups1")
+    assert "1800 s left" in alarm.text
+
+
+def test_little_runtime_on_battery_is_a_threat_to_the_nodes_that_it_feeds():
+    play = serving("lon1")
+    assert ("ups-runtime-low", "critical") in play.told(ups(1, 299))
+    assert not play.word.ready
+    play = serving("lon2")
+    assert ("ups-runtime-low", "critical") in play.told(ups(1, 299))
+    assert play.word.ready
+
+
+def test_enough_runtime_or_little_of_it_on_mains_is_no_threat():
+    assert serving().given(ups(1, 301)).word.ready
+    assert serving().given(ups(0, 10)).word.ready
+
+
+def test_a_runtime_that_nobody_knows_is_no_threat():
+    play = serving().given(ups(1, None))
+    assert play.word.ready
+    assert play.core.devices["ups1"].detail == "on battery, unknown runtime"
+
+
+def test_a_ups_whose_source_is_unknown_clears_nothing():
+    play = serving().given(ups(1, 100))
+    assert play.told(ups(None, None)) == []
+    assert not play.word.ready
+
+
+def test_a_ups_that_falls_silent_on_battery_stays_a_threat():
+    play = serving().given(ups(1, 100), after(120_000))
+    assert not play.word.ready
+    assert {"ups-on-battery", "ups-runtime-low", "device-unknown"} <= play.standing()
+
+
+# ---------------------------------------------------------------- devices
+
+
+def test_one_lost_round_is_nothing_three_are_an_alarm():
+    play = serving()
+    lost = SourceFailed("ups1", "unreachable", "ups1 10.1.0.60: no answer in 1 s")
+    assert play.told(lost, lost) == []
+    assert play.told(lost) == [("device-unknown", "warning")]
+
+
+def test_a_clear_no_is_told_at_once():
+    refused = SourceFailed("ups1", "refused", "ups1: wrong digest; check snmp.secrets_file")
+    assert serving().told(refused) == [("device-unknown", "warning")]
+
+
+def test_a_device_that_nobody_hears_of_becomes_unknown_by_itself():
+    play = serving().given(ups(0, 3000))
+    assert play.told(after(29_000)) == []
+    assert play.told(after(3000)) == [("device-unknown", "warning")]
+    assert play.core.devices["ups1"].readings == {}
+
+
+def test_a_source_that_is_no_device_is_only_written_down():
+    play = serving()
+    (record,) = play.said(Record, SourceFailed("host", "garbled", "host: no such file"))
+    assert (record.kind, record.text) == ("sample", "garbled: host: no such file")
+
+
+# ---------------------------------------------------------------- the host
+
+
+def filling(play, seconds, per_s=1000.0, start=0.0, limit=1_000_000.0):
+    told = []
+    for second in range(0, seconds, 10):
+        told += play.told(sample(start + per_s * second, limit=limit), after(10_000))
+    return told
+
+
+def test_a_disk_that_fills_up_is_told_ahead_and_moves_the_group_in_time():
+    play = serving()
+    told = filling(play, 400)
+    assert told[0][0] == "resource-filling"
+    assert "resource-level" not in play.standing()
+    assert not play.word.ready
+    assert play.word.why.startswith("disk:/var: ")
+    assert "exhausted in about" in play.word.why
+
+
+def test_a_disk_without_switch_over_is_only_told():
+    play = serving()
+    watch = play.core.settings.watches["disk"]
+    play.core.settings.watches["disk"] = type(watch)("disk")
+    filling(play, 400)
+    assert "resource-filling" in play.standing()
+    assert play.word.ready
+
+
+def test_a_full_disk_is_told_whatever_the_forecast():
+    assert serving().told(sample(98.0)) == [("resource-level", "critical")]
+
+
+def test_a_resource_that_nobody_wants_watched_is_not():
+    play = serving()
+    assert play.told(sample(99.0, "inodes:/var")) == []
+    assert play.core.resources == {}
+
+
+def test_a_value_that_is_not_known_tells_nothing():
+    assert serving().told(*[sample(None)] * 20) == []
+
+
+# ---------------------------------------------------------------- peers, links
+
+
+def test_a_peer_that_is_asked_or_held_is_not_lost():
+    play = serving()
+    for state in ("asking", "held", "unknown", "alive"):
+        assert play.told(play.keeper("active", peer=state)) == []
+
+
+def test_a_lost_site_says_what_to_do():
+    play = serving()
+    told = alarms(play, play.keeper("active", paris="silent"))
+    (site,) = [alarm for alarm in told if alarm.kind == "site-lost"]
+    assert site.subject == "site paris"
+    assert site.text == (
+        "all of ['par1'] silent; send the world elsewhere: "
+        "standpipe failover voice --to london --force"
+    )
+
+
+def test_our_own_site_is_not_lost_while_we_are_here():
+    play = serving()
+    told = play.told(play.keeper("active", peer="silent"))
+    assert told == [("node-lost", "major")]
+
+
+def test_a_cable_that_is_missing_from_the_beginning_is_told():
+    play = AgentPlay()
+    assert ("link-down", "major") in play.told(play.keeper(link=False))
+
+
+def test_a_cable_that_no_group_needs_is_not_missed_before_it_was_there():
+    play = AgentPlay()
+    report = play.keeper()
+    report.links["eth7"] = False
+    assert play.told(report) == []
+
+
+def test_a_foreign_router_is_an_alarm_of_its_own_for_each_source():
+    play = serving()
+    told = alarms(
+        play,
+        play.keeper("active", decisions=(foreign("10.1.0.66"),)),
+        play.keeper("active", decisions=(foreign("10.1.0.67"),)),
+    )
+    assert [alarm.subject for alarm in told] == [
+        "advert-foreign from 10.1.0.66",
+        "advert-foreign from 10.1.0.67",
+    ]
+    assert {alarm.kind for alarm in told} == {"foreign-router"}
+
+
+def test_packets_that_go_on_coming_keep_their_alarm():
+    play = serving()
+    play.given(play.keeper("active", counters={"peer-key": 1}, decisions=(foreign(rule="peer-key"),)))
+    for count in range(2, 9):
+        play.given(after(300_000), play.keeper("active", counters={"peer-key": count}))
+    assert "packet-refused" in play.standing()
+    assert play.told(after(602_000)) == [("packet-refused", "cleared")]
+
+
+# ---------------------------------------------------------------- absence
+
+
+def test_a_standby_that_is_away_for_a_moment_is_nothing():
+    play = serving()
+    play.given(play.keeper("active", peer_ready=False), after(8000), play.keeper("active"))
+    assert play.told(after(60_000)) == []
+
+
+def test_a_standby_misses_no_standby():
+    play = standby()
+    assert play.told(play.keeper("backup", peer_ready=False), after(60_000)) == []
+
+
+def test_a_cold_standby_need_not_be_ready():
+    play = serving(standby=COLD)
+    assert "group-without-standby" not in [
+        kind for kind, _ in play.told(play.keeper("active", peer_ready=False), after(60_000))
+    ]
+
+
+def test_a_group_without_other_nodes_misses_none():
+    play = AgentPlay("par1")
+    assert play.core.roles.keys() == {"sbc-paris"}
+    assert play.told(after(60_000)) == []
+
+
+def test_a_second_device_has_alarms_of_its_own():
+    play = serving()
+    play.core.settings.devices["ups2"] = DeviceSettings("ups2", "x", "london", SnmpSettings())
+    ids = {alarm.alarm_id for alarm in alarms(play, ups(1, 1800))}
+    assert ids == {"ups-on-battery:device ups1"}
+    assert play.told(Sampled("ups9", (Reading("ups:ups9:source", 1, "state"),))) == []
+
+
+def test_an_alarm_keeps_the_time_at_which_it_was_raised():
+    play = serving()
+    (raised,) = alarms(play, ups(1, 1800))
+    at = play.now
+    (cleared,) = alarms(play, after(60_000 - 31_000), ups(0, 1800))
+    assert (raised.raised_ms, cleared.raised_ms) == (at, at)
