@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from agent.clock import now_ms
 from agent.config import ConfigError, load
@@ -82,6 +83,7 @@ class Agent:
         self._keeper_lost = False
         self._local = self._listen()
         self._stop = asyncio.Event()
+        self._failed = False
         self._reloading: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------ what an earlier life left
@@ -300,34 +302,35 @@ class Agent:
     # ------------------------------------------------------------ life
 
     async def run(self, problems: tuple[str, ...]) -> int:
-        """Until told to stop."""
+        """Until told to stop, or until the loop itself fails: then the process ends with 1."""
         running = asyncio.get_running_loop()
+        running.set_exception_handler(self._fail)
         running.add_signal_handler(signal.SIGHUP, self.reload)
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, self._stop.set)
         lifeline = os.environ.get(LIFELINE, "")
         if lifeline.isdigit():
             running.add_reader(int(lifeline), self._stop.set)
-        running.add_reader(self._local.fileno(), self._hear_keeper)
-        console = Console(self.loop, self.run_dir, self.reload)
-        await console.open()
-        closers = [console.close]
         kit = await self._kit()
         for name, group in kit.groups.items():
             if group.missing:
                 self.core.roles[name].threats["kit"] = "; ".join(group.missing)
+        work = asyncio.ensure_future(self.loop.run(self._workers()))
+        await asyncio.sleep(0)  # from here on the loop takes events
+        if problems:
+            self.loop.feed(ConfigRefused(problems))
+        running.add_reader(self._local.fileno(), self._hear_keeper)
+        console = Console(self.loop, self.run_dir, self.reload)
+        await console.open()
+        closers = [console.close]
         if kit.peers:
             closers.append(self._answer_peers(kit))
-        work = asyncio.ensure_future(self.loop.run(self._workers()))
         gc.collect()
         gc.freeze()
         notify("READY=1")
-        await asyncio.sleep(0)
-        if problems:
-            self.loop.feed(ConfigRefused(problems))
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        failed = work.done()
+        failed = self._failed or work.done()
         work.cancel()
         stopping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -336,6 +339,12 @@ class Agent:
             close()
         self.ledger.close()
         return 1 if failed else RELOADED
+
+    def _fail(self, running: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something in the loop itself broke: end, and be started again from what is stored."""
+        running.default_exception_handler(context)
+        self._failed = True
+        self._stop.set()
 
 
 def _read_kit(path: Path) -> Kit | None:

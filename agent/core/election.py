@@ -107,7 +107,7 @@ ROWS = (
         "a foreign hand removed an address: put it back"),
     Row("G-GIVE", ACTIVE, "word", ("give_ordered", "give_due", "ready_peer"), GIVING, ("offer",),
         "told to hand over, and a ready peer is there"),
-    Row("G-GIVE-SICK", ACTIVE, "word", ("!ready", "give_due", "ready_peer"), GIVING, ("offer",),
+    Row("G-GIVE-SICK", ACTIVE, "word", ("!fit", "give_due", "ready_peer"), GIVING, ("offer",),
         "this node is no longer fit to own the group, and a ready peer is there"),
     Row("G-GIVE-CLAIM", ACTIVE, "claimed", ("ready_claimer",), GIVING, ("offer_claimer",),
         "a ready peer was told to take the group"),

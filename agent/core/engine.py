@@ -245,6 +245,8 @@ class AgentCore:
                 continue
             role.deed_state, role.deed_active = deed.state, deed.active
             role.orphaned = deed.orphaned
+            if before is None and deed.tenure:
+                role.epoch = deed.epoch  # this keeper served before this agent was started
             role.epoch = max(role.epoch, deed.epoch)
             if deed.state in HELD:
                 self.fire_role(role, "took")

@@ -4,7 +4,7 @@
 Memory is fixed: level k of a pyramid holds the last maxima of 2**k samples, so that it sees seconds
 and weeks. Each level is a window for a robust line; the longest window whose line is straight and
 explains the present speaks. A pattern that turned back by itself twice is known: below its usual
-top only what it does not explain speaks, and the line through its tops.
+top only what it does not explain speaks.
 """
 
 import math
@@ -12,17 +12,7 @@ from collections import deque
 from statistics import median
 from typing import NamedTuple
 
-from agent.core.trend import (
-    HORIZON,
-    POINTS,
-    RUN_AT_START,
-    SURE,
-    Level,
-    Line,
-    Turns,
-    theil_sen,
-    watched,
-)
+from agent.core.trend import HORIZON, POINTS, Level, Line, Turns, theil_sen, watched
 
 RUN = 6  # samples of the shortest window
 RUN_AT_START = 5

@@ -104,6 +104,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "carrier": lambda k: k.group.plugged,
     "holds": lambda k: k.group.holds,
     "ready": lambda k: fit(k.group),
+    "fit": lambda k: k.group.ready,
     "self_late": lambda k: k.group.self_late,
     "active_known": lambda k: k.group.active in k.peers,
     "can_ask": lambda k: bool(k.group.config.peers),

@@ -100,7 +100,8 @@ class GroupDeed:
     """What the keeper says of one group: the truth about addresses on this node.
 
     state: init backup active doubt giving. `orphaned`: no active node is heard of any more and this
-    node would take over if it were ready. active: the node (or foreign router) heard as active.
+    node would take over if it were ready. active: the node heard as active. epoch: the highest that
+    it knows of; tenure: the one under which it holds the group itself, 0 if it does not.
     """
 
     state: str
@@ -108,6 +109,7 @@ class GroupDeed:
     orphaned: bool = False
     active: str = ""
     rule: str = ""
+    tenure: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def report(core: "KeeperCore") -> None:
             group.orphaned,
             group.active,
             group.rule,
+            group.epoch if group.state in HOLDING else 0,
         )
         for name, group in core.groups.items()
     }

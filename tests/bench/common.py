@@ -10,9 +10,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from tests.lab.cluster import Group
 from tests.lab.world import ROOT
 
 _began_s = time.monotonic()
+
+
+class AddressGroup(Group):
+    """Addresses and no service, which is all that keepalived has."""
+
+    def text(self) -> str:
+        return super().text().partition(f"[[group.{self.name}.service]]")[0]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench.common import say
+from tests.bench.common import AddressGroup, say
 from tests.drivers.bus_lab import Systemd, message_bus_daemon
-from tests.lab.cluster import Cluster, Group
+from tests.lab.cluster import Cluster
 from tests.lab.netns import LabError, processes_in, wait_until
 from tests.lab.patient import TCP_PORT
 from tests.lab.servers import Keepalived, Names
@@ -73,18 +73,11 @@ inform = true
 """
 
 
-class Everything(Group):
-    """A group with services and checks of every kind."""
+class ServiceGroup(AddressGroup):
+    """With services and checks of every kind."""
 
     def text(self) -> str:
-        return super().text().partition(f"[[group.{self.name}.service]]")[0] + SERVICES
-
-
-class Bare(Group):
-    """Addresses alone."""
-
-    def text(self) -> str:
-        return super().text().partition(f"[[group.{self.name}.service]]")[0]
+        return super().text() + SERVICES
 
 
 class Loaded:
@@ -124,8 +117,8 @@ class Loaded:
         )
         advert = f"{ADVERT_S * 1000:.0f}ms"
         groups = [
-            Everything("vip", (NODE, STANDBY), f"{VIP}/24", 51, advert),
-            Bare("par", ("par1", "par2"), "10.2.0.100/24", 51, advert),
+            ServiceGroup("vip", (NODE, STANDBY), f"{VIP}/24", 51, advert),
+            AddressGroup("par", ("par1", "par2"), "10.2.0.100/24", 51, advert),
         ]
         cluster = Cluster(self.world, groups, more)
         user = self.ups.user

@@ -88,9 +88,7 @@ def settings(node: str = "lon1", services: tuple[ServiceSettings, ...] = (KAMAIL
                 (record,),
             )
         },
-        devices={
-            "ups1": DeviceSettings("ups1", "10.1.0.60", "london", SnmpSettings(), ("lon1",))
-        },
+        devices={"ups1": DeviceSettings("ups1", "10.1.0.60", "london", SnmpSettings(), ("lon1",))},
         watches={"disk": WatchSettings("disk", switch_over_ms=1_800_000)},
         digest="d1",
     )

@@ -134,7 +134,9 @@ def _routine(action: Any) -> bool:
     return isinstance(action, Report | RefreshAddresses)
 
 
-def backup(node: str = "lon2", nodes: tuple[str, ...] = ("lon1", "lon2"), **kind: Any) -> KeeperPlay:
+def backup(
+    node: str = "lon2", nodes: tuple[str, ...] = ("lon1", "lon2"), **kind: Any
+) -> KeeperPlay:
     """Ready, and the first of the others is active and was heard just now."""
     play = KeeperPlay(node, nodes, **kind)
     play.given(PLUGGED, READY, WAKE)
@@ -143,7 +145,9 @@ def backup(node: str = "lon2", nodes: tuple[str, ...] = ("lon1", "lon2"), **kind
     return play.given(beat(peers[0], "active", epoch=4), advert(peers[0]))
 
 
-def active(node: str = "lon1", nodes: tuple[str, ...] = ("lon1", "lon2"), **kind: Any) -> KeeperPlay:
+def active(
+    node: str = "lon1", nodes: tuple[str, ...] = ("lon1", "lon2"), **kind: Any
+) -> KeeperPlay:
     """Holds the group for a while already, announced; the others are ready standbys."""
     play = KeeperPlay(node, nodes, **kind)
     play.given(PLUGGED, READY, WAKE)

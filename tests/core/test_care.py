@@ -158,6 +158,7 @@ def test_a_service_that_is_found_dead_is_restarted():
 
 def test_an_agent_that_has_just_begun_waits_for_answers():
     play = AgentPlay().given(YES)
+    play.given(play.keeper())
     assert not play.word.ready
     assert play.word.why == "service kamailio is fresh, unknown"
     play.given(YES)
@@ -166,7 +167,7 @@ def test_an_agent_that_has_just_begun_waits_for_answers():
 
 def test_a_service_that_nobody_can_ask_is_unknown_not_dead():
     play = AgentPlay()
-    assert restarts(play, *[checked(None)] * 20) == []
+    assert restarts(play, play.keeper(), *[checked(None)] * 20) == []
     assert not play.word.ready
 
 

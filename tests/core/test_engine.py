@@ -42,23 +42,37 @@ from tests.core.agents import (
     standby,
     ups,
 )
+from tests.core.agents import settings as agents
 from tests.core.playbook import after
 
 # ---------------------------------------------------------------- words and epochs
 
 
-def test_the_first_word_is_not_ready_and_the_first_epochs_are_stored_ahead():
-    core = AgentCore(AgentPlay().core.settings, {}, START)
-    actions = core.step(Ticked(), START)
+def begun():
+    """A core after its first moment, the store's answer to its first wish not yet given."""
+    core = AgentCore(agents(), {}, START)
+    return core, core.step(Ticked(), START)
+
+
+def test_the_first_epochs_are_stored_ahead_at_once():
+    _, actions = begun()
     (keep,) = [a for a in actions if isinstance(a, KeepEpoch)]
-    (tell,) = [a for a in actions if isinstance(a, TellKeeper)]
     assert (keep.name, keep.ceiling) == ("group:sbc", 16)
-    assert (tell.words["sbc"].ready, tell.words["sbc"].ceiling) == (False, 0)
+
+
+def test_it_says_nothing_of_a_group_before_it_has_heard_what_is_served_here():
+    play = AgentPlay()
+    assert play.said(TellKeeper, *UP, after(10_000)) == []
+    (tell,) = play.said(TellKeeper, play.keeper("active"))
+    assert tell.words["sbc"].ready
 
 
 def test_a_ceiling_is_told_only_once_it_is_on_disk():
-    core = AgentCore(AgentPlay().core.settings, {}, START)
-    (keep,) = [a for a in core.step(Ticked(), START) if isinstance(a, KeepEpoch)]
+    core, actions = begun()
+    (keep,) = [a for a in actions if isinstance(a, KeepEpoch)]
+    report = AgentPlay().keeper()
+    (tell,) = [a for a in core.step(report, START) if isinstance(a, TellKeeper)]
+    assert tell.words["sbc"].ceiling == 0
     (tell,) = [a for a in core.step(Outcome(keep.op_id, True), START) if isinstance(a, TellKeeper)]
     assert tell.words["sbc"].ceiling == 16
 
@@ -75,6 +89,7 @@ def test_a_ceiling_that_is_not_on_disk_is_tried_again_later_and_never_told(ok):
 
 def test_more_epochs_are_stored_before_the_last_ones_are_used():
     play = AgentPlay(epochs={"group:sbc": 20})
+    play.given(play.keeper(epoch=20))
     assert play.word.ceiling == 36
     assert play.said(KeepEpoch, play.keeper(epoch=28)) == []
     (keep,) = play.said(KeepEpoch, play.keeper(epoch=29))
@@ -83,6 +98,7 @@ def test_more_epochs_are_stored_before_the_last_ones_are_used():
 
 def test_the_word_carries_the_highest_epoch_that_was_seen():
     play = AgentPlay(epochs={"group:sbc": 7})
+    play.given(play.keeper(epoch=3))
     assert play.word.epoch == 7
     play.given(play.keeper(epoch=9))
     assert play.word.epoch == 9

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.forecast import LEVELS, NOTHING, Forecaster, Outlook
-from agent.core.trend import HORIZON, POINTS, TOPS, theil_sen
+from agent.core.trend import HORIZON, POINTS, TOPS, straighten, theil_sen
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 MIB = 2.0**20
@@ -112,7 +112,7 @@ def test_a_rotation_that_is_missed_is_foreseen_once_its_usual_top_is_passed():
     values += [70.0 + 30.0 * i / period for i in range(period)]
     outlooks = feed(Forecaster(), values, every_ms=MINUTE)
     late = [i for i in warned(outlooks) if i > 2 * period]
-    assert 6 * period < late[0] < 6.5 * period
+    assert 6 * period < late[0] < 6.15 * period
     assert outlooks[-1].eta_ms == pytest.approx(MINUTE, rel=0.3)
 
 
@@ -128,6 +128,25 @@ def test_one_step_is_not_a_slope():
     values = [30.0 + wobble for wobble in noise(3, 500, 0.1)]
     values += [70.0 + wobble for wobble in noise(4, 500, 0.1)]
     assert warned(feed(Forecaster(), values)) == []
+
+
+def test_what_was_before_a_step_is_not_part_of_the_run_after_it():
+    values = [20.0] * 500 + [60.0 + 0.02 * i for i in range(600)]
+    last = feed(Forecaster(), values)[-1]
+    assert last.eta_ms == pytest.approx((100 - 71.98) / 0.02 * 10 * SECOND, rel=0.01)
+    assert HOUR < last.basis_span_ms < 6000 * SECOND
+    slow = [20.0 + 0.001 * i for i in range(3000)] + [60.0 + 0.001 * i for i in range(200)]
+    assert feed(Forecaster(), slow)[-1].basis_span_ms < 2000 * SECOND
+
+
+def test_a_fill_that_starts_during_a_slow_growth_is_not_hidden_by_it():
+    values = [40.0 + 0.002 * i for i in range(5000)]
+    values += [50.0 + 0.5 * i for i in range(1, 30)]
+    outlooks = feed(Forecaster(), values)
+    assert outlooks[4999].eta_ms > 2 * DAY
+    left_ms = (100 - 55.5) / 0.5 * 10 * SECOND
+    assert outlooks[5010].eta_ms == pytest.approx(left_ms, rel=0.3)
+    assert outlooks[5010].low_ms < left_ms < outlooks[5010].high_ms
 
 
 def test_a_ramp_that_stops_is_forgotten_in_minutes():
@@ -201,11 +220,22 @@ def test_after_a_gap_nothing_is_claimed_until_somebody_looked():
     assert forecaster.outlook(DAY) == NOTHING
 
 
+def test_bounds_that_have_passed_are_now_not_before():
+    forecaster = Forecaster()
+    wobbly = [20 + i + wobble for i, wobble in enumerate(noise(9, 40, 2.0))]
+    last = feed(forecaster, wobbly)[-1]
+    assert last.low_ms < last.eta_ms - 1000
+    later = forecaster.outlook(390 * SECOND + last.eta_ms - 1000)
+    assert (later.eta_ms, later.low_ms) == (1000, 0)
+
+
 def test_time_that_goes_back_begins_anew():
     forecaster = Forecaster()
     feed(forecaster, [float(i) for i in range(90)], start=DAY)
-    forecaster.add(90.0, 100.0, 0)
+    forecaster.add(10.0, 100.0, 0)
     assert forecaster.outlook(0) == NOTHING
+    outlooks = feed(forecaster, [10.0 + 5 * i for i in range(1, 8)], every_ms=SECOND, start=SECOND)
+    assert warned(outlooks)[0] == 3
 
 
 def test_the_same_moment_twice_and_values_that_are_none_change_nothing():
@@ -213,7 +243,7 @@ def test_the_same_moment_twice_and_values_that_are_none_change_nothing():
     for i in range(20):
         once.add(float(i), 100.0, i * SECOND)
         twice.add(float(i), 100.0, i * SECOND)
-        twice.add(3.0, 100.0, i * SECOND)
+        twice.add(i + 0.5, 100.0, i * SECOND)
         twice.add(math.nan, 100.0, i * SECOND + 1)
         twice.add(math.inf, 100.0, i * SECOND + 2)
     assert once.outlook(20_000) == twice.outlook(20_000) != NOTHING
@@ -284,6 +314,22 @@ def test_a_line_is_found_through_outliers():
     line = theil_sen([float(i) for i in range(16)], values)
     assert line.slope == pytest.approx(2.0)
     assert line.low <= 2.0 <= line.high
+
+
+@pytest.mark.parametrize(
+    ("values", "is_line"),
+    [
+        ([float(i) for i in range(16)], True),
+        ([0.0] * 9 + [float(i) for i in range(1, 8)], False),  # has only begun
+        ([float(i) for i in range(8)] + [8.0] * 8, False),  # has ended
+        ([0.0] * 8 + [9.0] * 8, False),  # a step
+    ],
+)
+def test_a_line_has_two_halves_that_rise(values, is_line):
+    times = [float(i) for i in range(16)]
+    line = theil_sen(times, values)
+    assert line is not None
+    assert (straighten(times, values, line, 100.0) is not None) is is_line
 
 
 def test_what_does_not_rise_has_no_line():

@@ -252,7 +252,10 @@ def test_a_site_that_is_not_its_own_is_refused_with_those_that_are():
 
 def test_a_second_order_waits_for_the_end_of_the_first():
     play = looking()
-    assert "is being moved already (looking)" in reply(play, ask("switchover", 2, **TO_PARIS.args)).text
+    assert (
+        "is being moved already (looking)"
+        in reply(play, ask("switchover", 2, **TO_PARIS.args)).text
+    )
 
 
 def test_a_lost_site_needs_a_human_who_knows():

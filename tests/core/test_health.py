@@ -169,6 +169,12 @@ def test_critical_is_left_for_warning_before_it_is_well():
     assert health.add(84.9, 3) is UP
 
 
+def test_critical_that_falls_just_below_warning_is_still_a_warning():
+    health = level()
+    health.add(98.0, 0)
+    assert health.add(86.0, 1) is DEGRADED
+
+
 def test_a_falling_level_warns_below_its_thresholds():
     health = level(rising=False)
     assert health.add(1800.0, 0) is UP

@@ -2,6 +2,7 @@
 """The journal's chain shows where somebody or something changed it."""
 
 import json
+import math
 from enum import Enum
 
 import pytest
@@ -89,6 +90,11 @@ def test_the_digest_does_not_cover_itself():
 def test_what_has_no_json_form_is_refused_with_what_to_do():
     with pytest.raises(TypeError, match=r"holds a object.*record its fields"):
         chain(GENESIS, {"detail": object()})
+
+
+def test_keys_and_numbers_are_written_as_json_has_them():
+    value = {None: 1, True: 1.5, 7: math.nan, 1.5: -math.inf}
+    assert canonical(value) == '{"1.5":"-inf","7":"nan","null":1,"true":1.5}'
 
 
 def test_sets_have_one_order():

@@ -272,7 +272,9 @@ def test_a_foreign_router_is_an_alarm_of_its_own_for_each_source():
 
 def test_packets_that_go_on_coming_keep_their_alarm():
     play = serving()
-    play.given(play.keeper("active", counters={"peer-key": 1}, decisions=(foreign(rule="peer-key"),)))
+    play.given(
+        play.keeper("active", counters={"peer-key": 1}, decisions=(foreign(rule="peer-key"),))
+    )
     for count in range(2, 9):
         play.given(after(300_000), play.keeper("active", counters={"peer-key": count}))
     assert "packet-refused" in play.standing()

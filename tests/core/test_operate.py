@@ -31,7 +31,10 @@ def test_the_active_node_is_told_to_give_and_the_end_is_seen_not_assumed():
     assert play >> SWITCH << PROGRESS
     assert (play.word.order, play.word.to) == ("give", "")
     play.given(after(300))
-    assert last(play, play.keeper("backup", epoch=4)) == (True, "sbc: now on lon2 (epoch 4, 300 ms)")
+    assert last(play, play.keeper("backup", epoch=4)) == (
+        True,
+        "sbc: now on lon2 (epoch 4, 300 ms)",
+    )
     assert play.word.order == ""
 
 

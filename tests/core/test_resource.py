@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from agent.core.forecast import NOTHING, Outlook
 from agent.core.model import Health, Reading, Severity
 from agent.core.resource import ResourceWatch, amount, span
 from agent.core.settings import WatchSettings
@@ -100,6 +101,62 @@ def test_a_fill_that_ends_clears_within_minutes():
     assert next(i for i, v in enumerate(verdicts) if i > 200 and v.severity is None) < 290
 
 
+class Scripted:
+    """A forecaster that foresees what it is told to."""
+
+    def __init__(self):
+        self.eta_ms = None
+
+    def add(self, value, limit, at_ms):
+        pass
+
+    def outlook(self, now):
+        return NOTHING if self.eta_ms is None else Outlook(self.eta_ms, self.eta_ms, self.eta_ms)
+
+
+def foresee(watch, etas_ms, start=0, every_ms=MINUTE):
+    """The severity for filling after each minute's forecast."""
+    watch._forecaster = forecaster = Scripted()
+    severities = []
+    for i, forecaster.eta_ms in enumerate(etas_ms):
+        watch.add(disk(50), start + i * every_ms)
+        severities.append(watch.judge(start + i * every_ms).severity)
+    return severities
+
+
+def test_a_forecast_that_wavers_at_its_horizon_stands():
+    watch = ResourceWatch(WatchSettings("disk"))
+    etas = [23 * HOUR] * 30 + [31 * HOUR, 23 * HOUR] * 60 + [31 * HOUR] * 30
+    assert set(foresee(watch, etas)[30:]) == {WARNING}
+    assert foresee(watch, [32 * HOUR] * 12, start=10 * HOUR)[-1] is None
+
+
+def test_a_worse_forecast_is_believed_after_two_hundredths_of_its_time():
+    watch = ResourceWatch(WatchSettings("disk"))
+    severities = foresee(watch, [23 * HOUR] * 40 + [3 * HOUR] * 10)
+    assert severities.index(WARNING) == 28
+    assert severities.index(CRITICAL) == 40 + 4
+
+
+def test_a_milder_forecast_is_believed_after_a_tenth_of_the_time_that_was_left():
+    watch = ResourceWatch(WatchSettings("disk"))
+    severities = foresee(watch, [30 * MINUTE] * 10 + [None] * 10)
+    assert severities.index(None, 10) == 10 + 3
+
+
+def test_a_milder_forecast_is_believed_after_ten_minutes_at_the_latest():
+    watch = ResourceWatch(WatchSettings("disk"))
+    severities = foresee(watch, [23 * HOUR] * 40 + [None] * 20)
+    assert severities.index(None, 40) == 40 + 10
+
+
+def test_waiting_for_better_does_not_count_as_waiting_for_worse():
+    watch = ResourceWatch(WatchSettings("cpu"))
+    loads = [92.0] * 40 + [10.0] * 25 + [100.0] * 25
+    readings = [Reading("cpu", load, "pct", 100.0) for load in loads]
+    assert {verdict.severity for verdict in play(watch, readings)[40:]} == {WARNING}
+
+
 def test_unknown_neither_raises_nor_clears():
     watch = ResourceWatch(WatchSettings("disk"))
     play(watch, [disk(95)] * 5)
@@ -143,6 +200,8 @@ def test_a_runtime_that_falls_has_a_forecast_and_no_share():
     verdict = play(watch, readings)[-1]
     assert watch.pct is None
     assert verdict.severity is CRITICAL
+    watch.add(Reading("ups:ups1:charge", 30.0, "pct", 20.0, False), HOUR)
+    assert watch.pct is None
     assert verdict.text == "17 min, exhausted in about 17 min (16 min to 18 min)"
 
 

@@ -58,8 +58,17 @@ def test_a_report_arrives_as_it_was_sent(said):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"\xff", b"5", b"[]", b"{}", b'{"at_ms": 1, "words": {"sbc": 5}}']
-    + [b'{"at_ms": 1, "words": {"sbc": {"ready": true, "more": 1}}}', b'{"words": {}}'],
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"5",
+        b"[]",
+        b"{}",
+        b'{"words": {}}',
+        b'{"at_ms": 1, "words": {"sbc": 5}}',
+        b'{"at_ms": 1, "words": {"sbc": {"ready": true, "more": 1}}}',
+    ],
 )
 def test_what_is_no_word_is_refused_with_a_plain_error(data):
     with pytest.raises((ValueError, KeyError, TypeError)):

@@ -155,7 +155,9 @@ def test_maintenance_says_for_how_long_and_by_whom():
 
 
 def test_what_failed_is_shown():
-    play = serving().given(KeeperLost("killed"), StoreFailed("disk full"), ConfigRefused(("a", "b")))
+    play = serving().given(
+        KeeperLost("killed"), StoreFailed("disk full"), ConfigRefused(("a", "b"))
+    )
     found = shown(play)
     assert found["keeper"]["state"] == "killed"
     assert found["store"] == {"ok": False, "detail": "disk full"}

@@ -180,9 +180,8 @@ def _fill(street: Street, path: str, node: str, foreseen: list[dict[str, Any]]) 
             if not foreseen and street.told_since(start_ms, "resource-filling", node):
                 disk = f"disk:{street.disk}"
                 resources = street.cluster.status(node).get("resources", ())
-                entry = next((one for one in resources if one["resource"] == disk), {})
-                if entry.get("eta_s") is not None:
-                    foreseen.append({"at_ms": now_ms(), "eta_s": entry["eta_s"]})
+                etas = [one["eta_s"] for one in resources if one["resource"] == disk]
+                foreseen += [{"at_ms": now_ms(), "eta_s": eta} for eta in etas if eta is not None]
             time.sleep(POLL_S)
     except OSError as error:
         if error.errno != errno.ENOSPC:

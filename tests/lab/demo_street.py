@@ -292,9 +292,9 @@ class Street:
         by: list[str | None] = []
         changes = [(at_ms, answer) for at_ms, answer in self.resolved.record().changes if answer]
         ends = [*(at_ms for at_ms, _ in changes[1:]), end_ms]
-        records = {(LONDON_VIP,): self.client.record()}
+        records: dict[tuple[str, ...], Probes] = {(LONDON_VIP,): self.client.record()}
         if self._paris is not None:
-            records[PARIS_VIP,] = self._paris.record()
+            records[(PARIS_VIP,)] = self._paris.record()
         for (since_ms, answer), until_ms in zip(changes, ends, strict=True):
             probes = records.get(answer, Probes([], []))
             for at_ms, name in zip(probes.sent_ms, probes.by, strict=True):

@@ -50,7 +50,9 @@ class View:
 
     def table(self, scenes: Sequence[Played], seconds: float) -> None:
         """The closing table."""
-        rows = [("scene", "", "outage", "lost", "two owners", "owners", "alarms")]
+        rows: list[tuple[str, ...]] = [
+            ("scene", "", "outage", "lost", "two owners", "owners", "alarms")
+        ]
         rows += [_row(scene) for scene in scenes]
         widths = [max(len(row[column]) for row in rows) for column in range(6)]
         self._print("")

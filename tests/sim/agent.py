@@ -39,6 +39,7 @@ BEAT_MS = 1000  # the real shell beats four times as often; the core's limits ar
 KEEPER_HUNG_MS = 4000
 STOP_BY_FORCE_MS = 35_000  # the service manager's patience with one that hangs
 FSYNC_MS = (2, 40)
+SLOW_FSYNC_MS = (500, 8_000)
 DNS_MS = (10, 60)
 DNS_TIMEOUT_MS = 3000
 NMS_RETRY_MS = 2000
@@ -202,7 +203,8 @@ class AgentProcess(Process):
 
     def keep_epoch(self, action: KeepEpoch) -> None:
         self.world.judge.acting(self, action)
-        self.agenda.after(self.rng.randint(*FSYNC_MS), self.finish_keeping, self.life, action)
+        bounds = SLOW_FSYNC_MS if self.node.disk.slow else FSYNC_MS
+        self.agenda.after(self.rng.randint(*bounds), self.finish_keeping, self.life, action)
 
     def finish_keeping(self, life: int, action: KeepEpoch) -> None:
         if life != self.life or not self.alive:

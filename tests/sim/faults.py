@@ -118,6 +118,61 @@ def _reboot(world: World, fault: Fault) -> Heal | None:
     return heal
 
 
+def _upgrade(world: World, fault: Fault) -> Heal | None:
+    """The keeper is told to make room for its successor."""
+    world.nodes[fault.node].keeper.tell("restart")
+    return None
+
+
+def _site_power(world: World, fault: Fault) -> Heal | None:
+    """Every machine of the site at once; all boot together."""
+    nodes = [n for n in world.nodes.values() if n.site == world.nodes[fault.node].site]
+    for node in nodes:
+        if node.kernel.powered:
+            node.lose_power()
+
+    def heal() -> None:
+        for node in nodes:
+            node.gain_power()
+
+    return heal
+
+
+def _switch_down(world: World, fault: Fault) -> Heal | None:
+    """The switch of a path reboots: every carrier of the site at once."""
+    nodes = [n for n in world.nodes.values() if n.site == world.nodes[fault.node].site]
+    for node in nodes:
+        node.carrier(fault.path, 1)
+
+    def heal() -> None:
+        for node in nodes:
+            node.carrier(fault.path, -1)
+
+    return heal
+
+
+def _switch_mute(world: World, fault: Fault) -> Heal | None:
+    """Carriers stay and nothing is forwarded, as while spanning tree learns."""
+    site = world.nodes[fault.node].site
+    ends = [
+        (source, target, path)
+        for source, target, path in world.network.links
+        if path == fault.path and site in (world.network.sites[source], world.network.sites[target])
+    ]
+    return _trouble(world, ends, Trouble(cut=True))
+
+
+def _disk_slow(world: World, fault: Fault) -> Heal | None:
+    """Each fsync takes seconds."""
+    disk = world.nodes[fault.node].disk
+    disk.slow += 1
+
+    def heal() -> None:
+        disk.slow -= 1
+
+    return heal
+
+
 def _disk_full(world: World, fault: Fault) -> Heal | None:
     node = world.nodes[fault.node]
 
@@ -142,10 +197,11 @@ def _service_dies(world: World, fault: Fault) -> Heal | None:
 def _service_hangs(world: World, fault: Fault) -> Heal | None:
     """Runs and does not answer; a restart by force mends it."""
     node = world.nodes[fault.node]
-    for (group, _), service in node.services.items():
+    for (group, name), service in node.services.items():
         if group == fault.group and service.running and node.kernel.running:
             if service.alive:
                 service.bad_since = world.agenda.now
+                world.judge.service_died(node, group, name)
             service.hanging = 1
 
     def heal() -> None:
@@ -286,8 +342,9 @@ def _wall_step(world: World, fault: Fault) -> Heal | None:
 
 
 def _switchover(world: World, fault: Fault) -> Heal | None:
-    """The operator asks, on a node of his choice; group may be a geo."""
-    world.ask(fault.node, "switchover", {"group": fault.group, "to": fault.other})
+    """The operator asks, on a node of his choice; group may be a geo. amount 1: by force."""
+    args = {"group": fault.group, "to": fault.other, "force": bool(fault.amount)}
+    world.ask(fault.node, "failover" if fault.amount else "switchover", args)
     return None
 
 
@@ -305,6 +362,11 @@ APPLY: dict[str, Callable[[World, Fault], Heal | None]] = {
     "freeze": _freeze,
     "power-cut": _power_cut,
     "reboot": _reboot,
+    "upgrade": _upgrade,
+    "site-power": _site_power,
+    "switch-down": _switch_down,
+    "switch-mute": _switch_mute,
+    "disk-slow": _disk_slow,
     "disk-full": _disk_full,
     "service-dies": _service_dies,
     "service-hangs": _service_hangs,
@@ -325,7 +387,12 @@ APPLY: dict[str, Callable[[World, Fault], Heal | None]] = {
     "switchover": _switchover,
     "maintenance": _maintenance,
 }
-ON_PATHS = frozenset({"nic-down", "partition", "one-way", "deaf", "lossy", "slow", "doubled"})
+ON_PATHS = frozenset(
+    {
+        "nic-down", "partition", "one-way", "deaf", "lossy", "slow", "doubled", "switch-down",
+        "switch-mute",
+    }
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------- drawing a plan
@@ -356,13 +423,15 @@ class Draw:
         lasts_ms = rng.randint(200, self.longest_ms)
         fault = Fault(at_ms, kind, lasts_ms, node, other, rng.randrange(town.paths), group)
         if kind == "switchover" and town.geos and rng.random() < 0.4:
-            return replace(fault, group="voice", other=rng.choice(town.sites))
+            fault = replace(fault, group="voice", other=rng.choice(town.sites))
         return replace(fault, amount=self._amount(kind), lasts_ms=self._lasts_ms(kind, lasts_ms))
 
     def _amount(self, kind: str) -> int:
         rng = self.rng
         if kind.startswith("kill-") or kind in ("freeze", "dns-down"):
             return rng.randrange(2)
+        if kind == "switchover":
+            return int(rng.random() < 0.2)
         if kind == "lossy":
             return rng.choice((2, 5, 10, 30, 60))
         if kind == "slow":
@@ -370,7 +439,7 @@ class Draw:
         return rng.choice((-3600, -60, 2, 3600)) if kind == "wall-step" else 0
 
     def _lasts_ms(self, kind: str, drawn_ms: int) -> int:
-        if kind in ("power-cut", "reboot"):  # a fast one, or one that takes its time
+        if kind in ("power-cut", "reboot", "site-power"):  # a fast one, or one that takes its time
             return self.rng.choice((self.rng.randint(200, 1500), 10_000 + drawn_ms))
         if kind == "on-battery":
             return drawn_ms + self.rng.choice((0, 60_000))

@@ -39,6 +39,9 @@ JUST_HELD_MS = 1_500
 ORPHANED_MS = LIFETIME_S * 1000 + 500
 ANSWERED_MS = 30_000
 ONE_OWNER_MS = 15_000
+FORCED_MS = 90_000
+UNSERVED_MS = 20_000
+SICK_OWNER_MS = 240_000
 HELD = ("active", "doubt", "giving")
 
 
@@ -63,6 +66,7 @@ class Judge:
         self.moves: dict[str, list[int]] = {group: [] for group in world.town.groups}
         self.asked: dict[int, bool] = {}
         self.zone_epoch: dict[str, int] = {}
+        self.unserved: set[str] = set()  # groups that are being watched
 
     def fail(self, rule: str, text: str) -> None:
         raise Violation(rule, self.agenda.now, text)
@@ -93,12 +97,16 @@ class Judge:
         else:
             self.left_ms[group, node.name] = now
         self.watch(group)
+        self.watch_unserved(group)
 
     def looked_different(self) -> None:
         """Something that decides who can hear whom has changed."""
         for group in self.world.town.groups:
-            if len(self.holders(group)) > 1:
+            holders = len(self.holders(group))
+            if holders > 1:
                 self.watch(group)
+            elif not holders:
+                self.watch_unserved(group)
 
     def watch(self, group: str) -> None:
         """Two owners that can hear each other have a bounded time to sort it out."""
@@ -132,6 +140,55 @@ class Judge:
         clear = not self.world.network.troubled(one.name, other.name)
         said = [self.said(machine, group) for machine in (one, other)]
         return HANDOVER_MS if "giving" in said and clear else TWO_OWNERS_MS
+
+    def watch_unserved(self, group: str) -> None:
+        """Nobody has it: somebody who could, takes it within a bound."""
+        if not self.holders(group) and group not in self.unserved:
+            self.unserved.add(group)
+            self.agenda.after(UNSERVED_MS, self._still_unserved, group)
+
+    def _still_unserved(self, group: str) -> None:
+        self.unserved.discard(group)
+        if self.holders(group):
+            return
+        now = self.agenda.now
+        for name in self.world.town.groups[group].nodes:
+            node = self.world.nodes[name]
+            ready_ms = now - node.keeper.ready_ms.get(group, now)
+            well_ms = min(now - p.well_since if p.running else 0 for p in node.processes.values())
+            calm_ms = now - node.kernel.changed_ms
+            able = node.kernel.running and not node.leaving and not node.kernel.carriers_lost[0]
+            held_ms = now - self.left_ms.get((group, name), -UNSERVED_MS)
+            if able and min(ready_ms, well_ms, calm_ms, held_ms) >= UNSERVED_MS:
+                self.fail("unserved", f"nobody has {group}, {name} could for {UNSERVED_MS} ms")
+        self.watch_unserved(group)
+
+    def service_died(self, node: Node, group: str, service: str) -> None:
+        """An owner with a dead service restarts it or hands over, in the end."""
+        since = node.services[group, service].bad_since
+        self.agenda.after(SICK_OWNER_MS, self._still_sick, node, group, service, since)
+
+    def _still_sick(self, node: Node, group: str, service: str, since: int) -> None:
+        state, now = node.services[group, service], self.agenda.now
+        if state.alive or state.bad_since != since or group not in node.kernel.held:
+            return
+        for process in node.processes.values():
+            if not process.running or now - process.well_since < SICK_OWNER_MS:
+                return
+        for name in self.world.town.groups[group].nodes:
+            other = self.world.nodes[name]
+            fair = [
+                name != node.name
+                and self.world.network.fair_for_ms(node.name, name, path) >= UNSERVED_MS
+                for path in range(self.world.network.paths)
+            ]
+            ready_ms = now - other.keeper.ready_ms.get(group, now)
+            if all(fair) and other.keeper.running and ready_ms >= UNSERVED_MS:
+                self.fail(
+                    "sick-owner",
+                    f"{node.name} keeps {group} though its {service} is dead for "
+                    f"{now - since} ms and {name} is ready",
+                )
 
     # ---------------------------------------------------------------- the keeper's effects
 
@@ -171,6 +228,8 @@ class Judge:
 
     def _ready(self, process: KeeperProcess, group: str) -> None:
         node, now = process.node, self.agenda.now
+        if now - self.world.forced_ms.get(group, -FORCED_MS) < FORCED_MS:
+            return  # an operator took it upon himself, and the journal says so
         word = process.words.get(group)
         if word is None or not word.ready:
             self.fail("not-ready", f"{node.name} takes {group}, its agent never said it is ready")

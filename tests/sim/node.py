@@ -219,8 +219,11 @@ class Node:
 
     def stop_service(self, group: str, name: str) -> None:
         service = self.services[group, name]
-        if service.alive:
+        was_alive = service.alive
+        if was_alive:
             service.bad_since = self.agenda.now
         service.running = False
         service.hanging = 0
+        if was_alive:
+            self.world.judge.service_died(self, group, name)
 

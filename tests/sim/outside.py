@@ -30,6 +30,7 @@ class Disk:
     """Survives everything; while `full` nothing new is kept."""
 
     full: int = 0
+    slow: int = 0
     epochs: dict[str, int] = field(default_factory=dict)
     spool: list[Alarm] = field(default_factory=list)
 

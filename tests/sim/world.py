@@ -124,6 +124,7 @@ class World:
         self._heals: dict[int, Callable[[], None]] = {}
         self._faults_begun = 0
         self._requests = 0
+        self.forced_ms: dict[str, int] = {}  # group or geo -> when somebody insisted
 
     # ---------------------------------------------------------------- asked by the rest
 
@@ -152,6 +153,8 @@ class World:
     def ask(self, node: str, verb: str, args: dict[str, Any]) -> None:
         """An operator at that node's socket."""
         self._requests += 1
+        if args.get("force"):
+            self.forced_ms[args["group"]] = self.agenda.now
         self.nodes[node].agent.feed(Asked(self._requests, verb, args, "root (uid 0)"))
 
     # ---------------------------------------------------------------- running

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.lab.cluster import Cluster, Group
+from tests.bench.common import AddressGroup
+from tests.lab.cluster import Cluster
 from tests.lab.measure import AddressWatch, Prober, WireWatch
 from tests.lab.netns import LabError, command, now_ms, processes_in, wait_until
 from tests.lab.servers import Keepalived
@@ -66,13 +67,6 @@ class Healed:
         )
 
 
-class Bare(Group):
-    """Addresses and no service: keepalived has none either."""
-
-    def text(self) -> str:
-        return super().text().partition(f"[[group.{self.name}.service]]")[0]
-
-
 class Eyes:
     """What the client sees of both addresses."""
 
@@ -98,7 +92,7 @@ class Pair:
     def __init__(self, world: World, advert_ms: int) -> None:
         self.world, self.advert_ms = world, advert_ms
         self.watch = AddressWatch(world)
-        group = Bare("vip", NODES, f"{VIP}/24", VRID, f"{advert_ms}ms", probation="0s")
+        group = AddressGroup("vip", NODES, f"{VIP}/24", VRID, f"{advert_ms}ms")
         self.cluster = Cluster(world, [group])
         self.cluster.boot()
         self.peers = {
