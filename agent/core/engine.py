@@ -83,7 +83,7 @@ class AgentCore:
         self.maintenance_by = ""
         self.pending: list[operate.Pending] = []
         self.packets: dict[str, tuple[int, int]] = {}  # kind -> (count, when it last grew)
-        self.without_standby: dict[str, int] = {}
+        self.wrong_since: dict[tuple[str, str], int] = {}  # (alarm kind, subject)
         self.geos = {
             name: Geo(
                 geo, partial(naming.ask, self), partial(naming.reply, self), self.site_answers
@@ -350,6 +350,7 @@ class AgentCore:
     def _ticked(self, _: Ticked) -> bool | None:
         if self.now < self._tick_at:
             return None
+        notice.watch_self(self, self.now - self._tick_at)
         self._tick_at = self.now + TICK_MS
         for alarm in self.alarms.settle(self.now):
             self.note("alarm", alarm.subject, f"cleared: {alarm.text}", id=alarm.alarm_id)

@@ -236,6 +236,8 @@ class KeeperCore:
             return
         peer.heard_ms = self.now
         peer.boot = event.boot
+        if event.path < len(peer.path_ms):
+            peer.path_ms[event.path] = self.now
         if event.kind == "beat":
             self.learn(peer, event.body)
         self.fire_peer(peer, "heard")

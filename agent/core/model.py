@@ -117,13 +117,15 @@ class PeerDeed:
     """What the keeper says of a peer. state: unknown alive asking held silent.
 
     groups: name -> (state, ready). wanted: group -> the node that the peer would hand it over to,
-    were that node ready.
+    were that node ready. lost_paths: indexes of its paths by which it is not heard, while it is by
+    another one.
     """
 
     state: str
     boot: str = ""
     groups: dict[str, tuple[str, bool]] = field(default_factory=dict)
     wanted: dict[str, str] = field(default_factory=dict)
+    lost_paths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

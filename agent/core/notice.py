@@ -7,21 +7,18 @@ power is about to end, a resource is about to. The keeper hands over only to a r
 
 from typing import TYPE_CHECKING
 
-from agent.core.model import (
-    KeeperSaid,
-    PeerDeed,
-    Reading,
-    Severity,
-    SourceFailed,
-)
+from agent.core.model import KeeperSaid, PeerDeed, Reading, SourceFailed
 from agent.core.resource import ResourceWatch
-from agent.core.role import ACTIVE
+from agent.core.role import ACTIVE, Role
 from agent.core.settings import DeviceSettings
 
 if TYPE_CHECKING:
     from agent.core.engine import AgentCore
 
-ALONE_MS = 10_000  # an active group without a ready standby for so long is an alarm
+LATE_MS = 2_000
+ALONE_MS = 10_000  # an active group without a ready standby
+UNOWNED_MS = 5_000
+DOUBLED_MS = 2_000  # two beats: a hand-over is done by then
 NMS = "nms:"  # sources that are receivers of traps
 QUIET_MS = 600_000  # packets that were refused are forgotten after this
 FAILS = 3  # rounds of a device that fail before people are told
@@ -213,6 +210,16 @@ def _peer_changed(core: "AgentCore", name: str, peer: PeerDeed, was: PeerDeed | 
 # ---------------------------------------------------------------- over time
 
 
+def watch_self(core: "AgentCore", late_ms: int) -> None:
+    """How late this node itself is."""
+    subject = f"node {core.settings.node}"
+    if late_ms > LATE_MS:
+        text = f"woken {late_ms} ms late: paused, or starved of processor time"
+        core.raise_alarm("agent-late", subject, text)
+    else:
+        core.clear_alarm("agent-late", subject, "on time again")
+
+
 def watch_time(core: "AgentCore") -> None:
     """What nobody reports: absence."""
     for name, device in core.devices.items():
@@ -226,31 +233,61 @@ def watch_time(core: "AgentCore") -> None:
             for alarm in core.alarms.standing():
                 if alarm.subject.startswith(f"{kind} from "):
                     core.clear_alarm(alarm.kind, alarm.subject, "no more of them for 10 min")
-    for role in core.roles.values():
-        _watch_alone(core, role.settings.name, role.state == ACTIVE)
+    if core.keeper is not None:
+        for role in core.roles.values():
+            _watch_group(core, core.keeper, role)
+        _watch_paths(core, core.keeper)
     if core.maintenance_until and core.now >= core.maintenance_until:
         core.maintenance_until = 0
         text = f"ended by itself; {core.maintenance_by} switched it on and not off"
         core.raise_alarm("maintenance-forgotten", f"node {core.settings.node}", text)
 
 
-def _watch_alone(core: "AgentCore", group: str, active: bool) -> None:
-    said = core.keeper
-    settings = core.settings.groups[group]
-    alone = (
-        active
-        and len(settings.nodes) > 1
-        and said is not None
-        and not any(
-            said.peers[n].state == "alive" and said.peers[n].groups.get(group, ("", False))[1]
-            for n in settings.nodes
-            if n in said.peers
-        )
-    )
+def _watch_group(core: "AgentCore", said: KeeperSaid, role: Role) -> None:
+    """Nobody serves it, two do, or nobody else could: each once it has lasted."""
+    group = role.settings.name
+    others = {
+        n: p for n, p in said.peers.items() if n in role.settings.nodes and p.state == "alive"
+    }
+    holders = [n for n, p in others.items() if p.groups.get(group, ("", False))[0] == "active"]
+    here = role.state == ACTIVE
+    ready = any(p.groups.get(group, ("", False))[1] for p in others.values())
+    alone = here and len(role.settings.nodes) > 1 and not role.cold and not ready
     subject = f"group {group}"
-    if not alone or settings.standby.value == "cold":
-        core.without_standby.pop(group, None)
-        core.clear_alarm("group-without-standby", subject, "a standby is ready")
-    elif core.now - core.without_standby.setdefault(group, core.now) >= ALONE_MS:
-        text = "no standby is ready: the next fault takes the service down"
-        core.raise_alarm("group-without-standby", subject, text, Severity.MAJOR)
+    _lasting(core, "group-without-owner", subject, not core.owner(group), UNOWNED_MS,
+             f"no node that is heard serves it; this one cannot: {role.word.why or 'it may soon'}",
+             "it is served")  # fmt: skip
+    _lasting(core, "double-owner", subject, here and bool(holders), DOUBLED_MS,
+             f"{core.settings.node} and {', '.join(holders)} both have its addresses",
+             "one owner")  # fmt: skip
+    _lasting(core, "group-without-standby", subject, alone, ALONE_MS,
+             "no standby is ready: the next fault takes the service down",
+             "a standby is ready")  # fmt: skip
+
+
+def _watch_paths(core: "AgentCore", said: KeeperSaid) -> None:
+    for name, peer in said.peers.items():
+        for path, address in enumerate(core.settings.nodes[name].paths):
+            lost = peer.state == "alive" and path in peer.lost_paths
+            text = (
+                f"{name} is not heard by way of {address}, and is by another: look at that network"
+            )
+            subject = f"path {address} of {name}"
+            _lasting(core, "peer-path-lost", subject, lost, 0, text, "heard again")
+
+
+def _lasting(
+    core: "AgentCore",
+    kind: str,
+    subject: str,
+    wrong: bool,
+    after_ms: int,
+    text: str,
+    good: str,
+) -> None:
+    """An alarm for what is `wrong` for `after_ms` on end."""
+    if not wrong:
+        core.wrong_since.pop((kind, subject), None)
+        core.clear_alarm(kind, subject, good)
+    elif core.now - core.wrong_since.setdefault((kind, subject), core.now) >= after_ms:
+        core.raise_alarm(kind, subject, text)

@@ -87,7 +87,9 @@ class Peer:
         "gap_at",
         "groups",
         "heard_ms",
+        "lost_paths",
         "node_answered",
+        "path_ms",
         "round",
         "state",
         "tries",
@@ -102,6 +104,8 @@ class Peer:
         self.groups: dict[str, tuple[str, bool, int]] = {}  # group -> state, ready, epoch
         self.wanted: dict[str, str] = {}  # group -> whom it would hand it over to
         self.heard_ms = 0
+        self.path_ms = [0] * len(config.paths)  # when it was last heard on each
+        self.lost_paths: tuple[int, ...] = ()
         self.round = 0  # the number of the last round of asking; 0: none yet
         self.gap_at = 0  # when the present question has had its time; 0: no round is open
         self.tries = 0

@@ -70,6 +70,8 @@ def watch_peers(core: "KeeperCore") -> None:
     limit = int(SILENT_BEATS * core.config.beat_ms)
     for peer in core.peers.values():
         quiet = core.now - peer.heard_ms
+        lost = tuple(n for n, at in enumerate(peer.path_ms) if core.now - at > 2 * limit)
+        peer.lost_paths = lost if quiet <= limit and len(lost) < len(peer.path_ms) else ()
         if peer.state == peers.ALIVE and quiet > limit:
             core.doubt_peer(peer)
         elif peer.state in (peers.HELD, peers.SILENT) and quiet > limit + REASK_MS:

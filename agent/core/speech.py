@@ -52,6 +52,7 @@ def report(core: "KeeperCore") -> None:
             str(peer.boot),
             {g: (v[0], v[1]) for g, v in peer.groups.items()},
             dict(peer.wanted),
+            peer.lost_paths,
         )
         for name, peer in core.peers.items()
     }

@@ -41,7 +41,8 @@ def load_said(data: bytes) -> KeeperSaid:
 
 def _peer(value: dict[str, Any]) -> PeerDeed:
     groups = {name: (pair[0], pair[1]) for name, pair in value["groups"].items()}
-    return PeerDeed(value["state"], value["boot"], groups, value["wanted"])
+    lost = tuple(value["lost_paths"])
+    return PeerDeed(value["state"], value["boot"], groups, value["wanted"], lost)
 
 
 def _decision(value: dict[str, Any]) -> Decision:
