@@ -22,6 +22,7 @@ from agent.core.model import (
     ControlService,
     KeepEpoch,
     LookNames,
+    ObserveNames,
     Outcome,
     Record,
     Reply,
@@ -33,6 +34,7 @@ from agent.core.model import (
     VerifyNames,
     Word,
 )
+from agent.core.settings import GeoSettings
 from agent.ledger import Ledger
 from agent.ports import Garbled, Names, PortError, Refused, Service, Unreachable
 
@@ -103,7 +105,7 @@ class Loop:
             case ControlService(op_id, group, service, verb, within_ms):
                 driver = self._services[group, service]
                 self._begin(op_id, self._control(driver, verb, within_ms, written))
-            case LookNames() | UpdateNames() | VerifyNames():
+            case LookNames() | UpdateNames() | VerifyNames() | ObserveNames():
                 self._begin(action.op_id, self._move_names(action, written))
 
     # ------------------------------------------------------------ operations
@@ -134,7 +136,9 @@ class Loop:
         return {"detail": await verbs[verb](within_ms)}
 
     async def _move_names(
-        self, action: LookNames | UpdateNames | VerifyNames, written: Awaitable[None]
+        self,
+        action: LookNames | UpdateNames | VerifyNames | ObserveNames,
+        written: Awaitable[None],
     ) -> dict[str, Any]:
         names = self._names[action.geo]
         match action:
@@ -145,6 +149,16 @@ class Loop:
                 return await names.update(site, epoch)
             case VerifyNames(_, _, site):
                 return await names.verify(site)
+            case ObserveNames(_, geo):
+                return await self._observe(names, self.core.settings.geos[geo])
+
+    async def _observe(self, names: Names, geo: GeoSettings) -> dict[str, Any]:
+        epoch = await names.epoch()
+        for site in geo.sites:
+            servers = (await names.verify(site))["servers"]
+            if servers[geo.servers[0]]["ok"]:
+                return {"epoch": epoch, "site": site, "servers": servers}
+        return {"epoch": epoch, "site": "", "servers": {}}
 
     async def _intent(self, written: Awaitable[None]) -> None:
         with contextlib.suppress(TimeoutError):

@@ -189,23 +189,15 @@ class AgentCore:
             care.health(self.now) in (Health.UP, Health.DEGRADED) for care in role.cares
         )
 
-    # ------------------------------------------------------------ samples and answers
-
-    def _sampled(self, event: Sampled) -> None:
-        device = self.devices.get(event.source)
-        if event.source.startswith(notice.NMS):
-            self.clear_alarm("trap-undelivered", event.source, "they are taken again")
-        elif device is not None:
-            notice.device_sampled(self, device, event.readings)
-        else:
-            notice.host_sampled(self, event.readings)
-
     # ------------------------------------------------------------ outcomes
 
     def _outcome(self, event: Outcome) -> bool:
         what, subject = self._ops.pop(event.op_id, ("", None))
         if not what:
             return False  # late, or of an earlier life: it answers nothing that is asked now
+        if what == "observed":
+            naming.observed(self, subject, event)
+            return False
         self.note("outcome", what, event.detail or "", op_id=event.op_id, ok=event.ok)
         if what == "service" and subject.op_id == event.op_id:
             subject.detail = event.detail or subject.detail
@@ -360,6 +352,7 @@ class AgentCore:
         for geo in self.geos.values():
             if geo.late_at and self.now >= geo.late_at:
                 naming.fire_geo(self, geo, "late")
+        naming.observe(self)
         notice.watch_time(self)
         operate.settle(self)
         return None
@@ -384,7 +377,7 @@ class AgentCore:
 
 
 _HANDLERS: dict[type, Any] = {
-    Sampled: AgentCore._sampled,
+    Sampled: notice.sampled,
     SourceFailed: notice.source_failed,
     Checked: tending.checked,
     Outcome: AgentCore._outcome,

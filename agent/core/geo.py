@@ -76,6 +76,7 @@ class Geo:
         "event",
         "late_at",
         "now",
+        "observe_at",
         "op_id",
         "reply",
         "request_id",
@@ -106,6 +107,7 @@ class Geo:
         self.zone_epoch = 0
         self.target = ""
         self.request_id = 0
+        self.observe_at = 0  # when to look what the name servers say, with nothing to change
         self.op_id = 0
         self.late_at = 0
         self.verify_until = 0

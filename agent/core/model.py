@@ -308,6 +308,18 @@ class VerifyNames:
 
 
 @dataclass(frozen=True, slots=True)
+class ObserveNames:
+    """Where do the name servers send the world, with nothing to change?
+
+    Outcome.facts: {"epoch": int, "site": str, "servers": as VerifyNames of that site}; site "" if
+    what they say is no site's.
+    """
+
+    op_id: int
+    geo: str
+
+
+@dataclass(frozen=True, slots=True)
 class Alarm:
     """An edge. alarm_id stays the same from raise to clear; severity CLEARED is the clear."""
 
@@ -353,6 +365,7 @@ AgentAction = (
     | LookNames
     | UpdateNames
     | VerifyNames
+    | ObserveNames
     | Tell
     | Record
     | Reply

@@ -9,6 +9,7 @@ from agent.core.model import (
     Decision,
     KeepEpoch,
     LookNames,
+    ObserveNames,
     Outcome,
     Reply,
     UpdateNames,
@@ -17,6 +18,8 @@ from agent.core.model import (
 
 if TYPE_CHECKING:
     from agent.core.engine import AgentCore
+
+OBSERVE_EVERY_MS = 60_000
 
 
 def outcome(core: "AgentCore", geo: Geo, event: Outcome) -> None:
@@ -32,6 +35,29 @@ def outcome(core: "AgentCore", geo: Geo, event: Outcome) -> None:
         if bad:
             geo.detail = f"{', '.join(bad)} does not say so yet"
     fire_geo(core, geo, "done" if event.ok else "unknown" if event.ok is None else "failed")
+
+
+def observe(core: "AgentCore") -> None:
+    """Now and then, where nothing is being moved: what do the name servers say by themselves?"""
+    for name, geo in core.geos.items():
+        if geo.state == geos.IDLE and core.now >= geo.observe_at:
+            geo.observe_at = core.now + OBSERVE_EVERY_MS
+            core.out.append(ObserveNames(core.begin("observed", geo), name))
+
+
+def observed(core: "AgentCore", geo: Geo, event: Outcome) -> None:
+    """Is it one of our sites, and do all servers say so?"""
+    servers = event.facts.get("servers")
+    if servers is None or geo.state != geos.IDLE:
+        return
+    geo.zone_epoch = max(geo.zone_epoch, int(event.facts.get("epoch", 0)))
+    geo.site = str(event.facts.get("site", ""))
+    bad = ", ".join(name for name, said in servers.items() if said["ok"] is False)
+    subject = f"geo {geo.settings.name}"
+    if bad:
+        core.raise_alarm("dns-disagrees", subject, f"{bad} does not say {geo.site}")
+    else:
+        core.clear_alarm("dns-disagrees", subject, f"all that answer say {geo.site}")
 
 
 def fire_geo(core: "AgentCore", geo: Geo, event: str) -> None:

@@ -7,7 +7,7 @@ power is about to end, a resource is about to. The keeper hands over only to a r
 
 from typing import TYPE_CHECKING
 
-from agent.core.model import KeeperSaid, PeerDeed, Reading, SourceFailed
+from agent.core.model import KeeperSaid, PeerDeed, Reading, Sampled, SourceFailed
 from agent.core.resource import ResourceWatch
 from agent.core.role import ACTIVE, Role
 from agent.core.settings import DeviceSettings
@@ -40,6 +40,17 @@ class Device:
         """None: not known."""
         reading = self.readings.get(part)
         return None if reading is None else reading.value
+
+
+def sampled(core: "AgentCore", event: Sampled) -> None:
+    """A watcher's round."""
+    device = core.devices.get(event.source)
+    if event.source.startswith(NMS):
+        core.clear_alarm("trap-undelivered", event.source, "they are taken again")
+    elif device is not None:
+        device_sampled(core, device, event.readings)
+    else:
+        host_sampled(core, event.readings)
 
 
 # ---------------------------------------------------------------- devices

@@ -17,6 +17,7 @@ from agent.core.model import (
     KeepEpoch,
     KeeperSaid,
     LookNames,
+    ObserveNames,
     Outcome,
     PeerDeed,
     Reading,
@@ -188,7 +189,7 @@ class AgentPlay(Playbook):
 def _routine(action: Any) -> bool:
     if isinstance(action, KeepEpoch):
         return not action.name.startswith("geo:")
-    return isinstance(action, Record | TellKeeper)
+    return isinstance(action, Record | TellKeeper | ObserveNames)
 
 
 def standby(node: str = "lon2", **kind: Any) -> AgentPlay:

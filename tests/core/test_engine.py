@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The agent's core as a whole: its border, its words to the keeper, and what is always so."""
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,8 @@ from agent.core.model import (
     KeepEpoch,
     KeeperLost,
     KeeperSaid,
+    LookNames,
+    ObserveNames,
     Outcome,
     PeerDeed,
     Record,
@@ -26,6 +30,7 @@ from agent.core.model import (
     TellKeeper,
     Ticked,
     UpdateNames,
+    VerifyNames,
 )
 from agent.core.settings import Settings, Standby
 from tests.core.agents import (
@@ -209,16 +214,42 @@ OK = st.sampled_from((True, False, None))
 STATES = st.sampled_from(("init", "backup", "active", "doubt", "giving"))
 PEER_STATES = st.sampled_from(("unknown", "alive", "asking", "held", "silent"))
 NODE = st.sampled_from(("", "lon1", "lon2"))
-FACTS = st.sampled_from(
-    (
-        {},
-        {"running": True},
-        {"running": False},
-        {"epoch": 4},
-        {"servers": {"192.0.2.53": {"serial": 1, "ok": True, "detail": ""}}},
-        {"servers": {"192.0.2.53": {"serial": 1, "ok": False, "detail": ""}}},
-    )
-)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An operation ended: the last one, or one of those before it. number, yes: what was seen."""
+
+    back: int
+    ok: bool | None
+    number: int
+    yes: bool
+
+    def outcome(self, operations):
+        if len(operations) <= self.back:
+            return Outcome(0, self.ok)
+        operation = operations[-1 - self.back]
+        return Outcome(operation.op_id, self.ok, "", self._facts(operation) if self.ok else {})
+
+    def _facts(self, operation):
+        servers = {
+            "192.0.2.53": {"serial": 1, "ok": self.yes, "detail": ""},
+            "192.0.2.54": {"serial": 1, "ok": self.number % 2 == 0, "detail": ""},
+        }
+        match operation:
+            case ControlService(verb="status"):
+                return {"running": self.yes}
+            case LookNames():
+                return {"epoch": self.number}
+            case UpdateNames():
+                return {"rcode": "NOERROR", "epoch": self.number, "took_ms": 1}
+            case VerifyNames():
+                return {"servers": servers}
+            case ObserveNames():
+                return {"epoch": self.number, "site": "london", "servers": servers}
+        return {}
+
+
 REPORTS = st.builds(
     lambda state, epoch, orphaned, active, peer, ready, wanted, link: KeeperSaid(
         {"sbc": GroupDeed(state, epoch, orphaned, active)},
@@ -254,8 +285,8 @@ EVENTS = st.one_of(
     REPORTS,
     REPORTS,
     ORDERS,
-    st.builds(Outcome, st.integers(0, 40), OK, st.just(""), FACTS),
-    st.builds(Outcome, st.just(-1), OK, st.just(""), FACTS),  # of the last operation
+    st.builds(Ended, st.integers(0, 3), OK, st.integers(0, 20), FLAGS),
+    st.builds(Ended, st.just(0), st.just(True), st.integers(0, 20), FLAGS),
     st.builds(sample, st.sampled_from((None, 5.0, 80.0, 99.0, 120.0))),
     st.builds(ups, st.sampled_from((None, 0, 1)), st.sampled_from((None, 10.0, 5000.0))),
     st.builds(
@@ -278,7 +309,10 @@ EVENTS = st.one_of(
 )
 STORIES = st.lists(EVENTS, max_size=50)
 KINDS = st.sampled_from((Standby.HOT, COLD))
-PLAYS = settings(max_examples=150)
+PLAYS = settings(max_examples=80)
+
+
+ENDING = (*OPERATIONS, ObserveNames)
 
 
 class Watched(AgentPlay):
@@ -287,8 +321,8 @@ class Watched(AgentPlay):
     told_last = None
 
     def _step(self, event):
-        if isinstance(event, Outcome) and event.op_id == -1:
-            event = Outcome(self.core._next_op, event.ok, event.detail, event.facts)
+        if isinstance(event, Ended):
+            event = event.outcome([a for a in self.all if isinstance(a, ENDING)])
         seen = len(self.all)
         super()._step(event)
         self.check(self.all[seen:])

@@ -223,6 +223,23 @@ def test_a_server_that_never_follows_is_told_and_the_world_is_moved_all_the_same
     assert {"geo-moved", "dns-disagrees"} <= play.standing()
 
 
+def test_a_second_move_has_the_whole_time_for_its_servers_again():
+    play = verifying()
+    verify_to_the_end(play, servers(second=False))
+    play.given(TO_PARIS)
+    play.given(play.done(epoch=5))
+    play.given(play.done())
+    play.given(play.done(epoch=6))
+    assert play >> play.done(**servers(second=False))
+    assert geo(play).state == "verifying"
+
+
+def test_one_round_of_asking_that_comes_to_nothing_is_not_the_end():
+    play = verifying()
+    assert play >> play.failed()
+    assert play >> after(1000) << VERIFY
+
+
 def test_the_next_move_that_all_servers_follow_clears_it():
     play = verifying()
     verify_to_the_end(play, servers(second=False))

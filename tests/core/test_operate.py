@@ -183,6 +183,17 @@ def test_every_request_is_written_down_with_who_asked():
     )
 
 
+def test_what_was_not_said_is_not_written_down():
+    order = ask("failover", group="sbc", to=None, force=True, on=False)
+    assert serving().said(Record, order)[0].text == "failover group=sbc force=True"
+
+
+def test_the_end_of_a_move_is_written_down_too():
+    play = serving().given(SWITCH)
+    texts = [record.text for record in play.said(Record, play.keeper("backup", epoch=4))]
+    assert "sbc: now on lon2 (epoch 4, 0 ms)" in texts
+
+
 # ---------------------------------------------------------------- maintenance
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from tests.lab import demo_servers, demo_sites
 from tests.lab.demo_scene import Played
-from tests.lab.demo_street import Street
+from tests.lab.demo_street import NotRestored, Street
 from tests.lab.demo_view import View
 from tests.lab.netns import LabError, now_ms
 from tests.lab.world import ROOT, World
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
             street.cluster.settle()
             view.opening("two sites of two servers each; the client asks London every millisecond")
             began_ms = now_ms()
-            scenes = [play(street, name, place, chosen) for place, name in enumerate(chosen)]
+            scenes = play_all(street, chosen)
             seconds = round((now_ms() - began_ms) / 1000, 1)
     except LabError as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -73,21 +73,38 @@ def choose(argv: list[str]) -> list[str]:
     return [name for name in SCENES if name in wanted]
 
 
-def play(street: Street, name: str, place: int, chosen: list[str]) -> Played:
-    """One scene; where it cannot be played on, why."""
-    played = Played(name)
-    street.view.scene(place + 1, len(chosen), f"{name}: {SCENES[name].__doc__}")
+def play_all(street: Street, chosen: list[str]) -> list[Played]:
+    """In order; after one that leaves the street in ruins the rest is not played."""
+    scenes: list[Played] = []
+    ruined = ""
+    for place, name in enumerate(chosen, start=1):
+        played = Played(name)
+        scenes.append(played)
+        street.view.scene(place, len(chosen), f"{name}: {SCENES[name].__doc__}")
+        before = NEEDS.get(name, "")
+        spoilt = ruined or next((p.name for p in scenes if p.name == before and not p.ok), "")
+        if spoilt:
+            played.fault(f"not played, because {spoilt} was not as it should be")
+        elif not play(street, played):
+            ruined = name
+        street.view.verdict(played)
+    return scenes
+
+
+def play(street: Street, played: Played) -> bool:
+    """One scene, and what the nodes say where it went wrong; False: the street is in ruins."""
+    restored = True
     try:
-        SCENES[name](street, played)
+        SCENES[played.name](street, played)
     except LabError as error:
         played.fault(str(error))
+        restored = not isinstance(error, NotRestored)
     if not played.ok:
-        report = RESULT.with_name(f"demo-{name}.txt")
+        report = RESULT.with_name(f"demo-{played.name}.txt")
         report.parent.mkdir(exist_ok=True)
         report.write_text(street.cluster.report())
         street.view.event(f"what the nodes say of it: {report}")
-    street.view.verdict(played)
-    return played
+    return restored
 
 
 def write(scenes: list[Played], seconds: float) -> None:

@@ -26,7 +26,7 @@ NAME, ZONE = "sip.example.net", "example.net"
 DISK_BYTES = 64 << 20
 LOOK_S = 0.1
 POLL_S = 0.03
-RESTORE_S = 40.0
+RESTORE_S = 25.0
 SEVERITIES = {"1": "cleared", "3": "critical", "4": "major", "5": "minor", "6": "warning"}
 
 MORE = """[geo.voice]
@@ -62,6 +62,10 @@ address = "{nms}"
 snmp = {{ version = "3", user = "{traps}", level = "authPriv", secrets_file = "@ETC@/trap.key" }}
 inform = true
 """
+
+
+class NotRestored(LabError):
+    """The street is not well again, so no further scene can be played."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,20 @@ class Street:
         return next(name for name in LONDON.nodes if name != self.owner())
 
     def restore(self, active: str = "") -> None:
-        """All nodes powered, mended, ready; London on `active`. What the next scene starts from."""
+        """All nodes powered, mended, ready; London on `active`. What the next scene starts from.
+
+        Raises NotRestored.
+        """
+        try:
+            self._mend()
+            if active and self.owner() != active:
+                self.command(self.owner(), "switchover", LONDON.name, "--to", active)
+                self.settled()
+        except LabError as error:
+            raise NotRestored(f"cannot begin: {error}") from error
+        self.watch_for(0.5)  # what is still on its way to the NMS belongs to what was
+
+    def _mend(self) -> None:
         self.ups.on_mains()
         dark, self.dark = sorted(self.dark), set()
         if dark:
@@ -195,10 +212,6 @@ class Street:
             if self.cluster.group(name, LONDON.name).get("role") == "quarantine":
                 self.command(name, "clear", LONDON.name)
         self.settled()
-        if active and self.owner() != active:
-            self.command(self.owner(), "switchover", LONDON.name, "--to", active)
-            self.settled()
-        self.watch_for(0.5)  # what is still on its way to the NMS belongs to what was
 
     def settled(self) -> None:
         """Until both groups have an owner and a ready standby."""

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.sim.faults import SHAPES
+from tests.sim.plan import SHAPES
 from tests.sim.runner import replay_command, run_seeds, shorten
 from tests.sim.trace import Trace
 from tests.sim.world import Result, World

@@ -15,6 +15,7 @@ from agent.core.model import (
     KeeperLost,
     KeeperSaid,
     LookNames,
+    ObserveNames,
     Outcome,
     Record,
     Reply,
@@ -66,6 +67,7 @@ class AgentProcess(Process):
             LookNames: self.look_names,
             UpdateNames: self.update_names,
             VerifyNames: self.verify_names,
+            ObserveNames: self.observe_names,
             Tell: self.tell,
             Record: self.record,
             Reply: self.reply,
@@ -172,7 +174,9 @@ class AgentProcess(Process):
 
     # ---------------------------------------------------------------- what its core wants done
 
-    def outcome(self, delay_ms: int, op_id: int, ok: bool | None, detail: str, **facts: Any) -> None:
+    def outcome(
+        self, delay_ms: int, op_id: int, ok: bool | None, detail: str, **facts: Any
+    ) -> None:
         self.agenda.after(delay_ms, self.feed_life, self.life, Outcome(op_id, ok, detail, facts))
 
     def tell_keeper(self, action: TellKeeper) -> None:
@@ -254,6 +258,14 @@ class AgentProcess(Process):
         right = zone.site == action.site
         servers = {"192.0.2.53": {"serial": zone.epoch, "ok": right, "detail": zone.site}}
         self.outcome(20, action.op_id, right, zone.site, servers=servers)
+
+    def observe_names(self, action: ObserveNames) -> None:
+        zone = self.world.zones[action.geo]
+        if zone.down or not self.node.reaches_world():
+            self.outcome(DNS_TIMEOUT_MS, action.op_id, None, "timed out")
+            return
+        servers = {"192.0.2.53": {"serial": zone.epoch, "ok": True, "detail": zone.site}}
+        self.outcome(20, action.op_id, True, "", epoch=zone.epoch, site=zone.site, servers=servers)
 
     def tell(self, action: Tell) -> None:
         self.world.judge.alarming(self, action.alarm)

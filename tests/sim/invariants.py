@@ -21,7 +21,7 @@ from agent.core.model import (
     Severity,
     UpdateNames,
 )
-from tests.sim.kernel import SLOWEST_EXPIRY_MS
+from tests.sim.liveness import Liveness
 from tests.sim.town import ADVERT_MS, CHECK_EVERY_MS, HOLD_MS, LIFETIME_S
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ WORD_OLD_MS = HOLD_MS + 3_000
 JUST_HELD_MS = 1_500
 ORPHANED_MS = LIFETIME_S * 1000 + 500
 ANSWERED_MS = 30_000
-ONE_OWNER_MS = 15_000
+FLAP_MS = 20_000
 FORCED_MS = 90_000
-UNSERVED_MS = 20_000
-SICK_OWNER_MS = 240_000
 HELD = ("active", "doubt", "giving")
 
 
@@ -63,10 +61,11 @@ class Judge:
         self.left_ms: dict[tuple[str, str], int] = {}  # (group, node) -> when it last held
         self.epochs: dict[tuple[str, str], int] = {}
         self.owner: dict[str, str] = {}  # the last node to take
+        self.before: dict[str, str] = {}  # the one before it
         self.moves: dict[str, list[int]] = {group: [] for group in world.town.groups}
         self.asked: dict[int, bool] = {}
         self.zone_epoch: dict[str, int] = {}
-        self.unserved: set[str] = set()  # groups that are being watched
+        self.liveness = Liveness(self)
 
     def fail(self, rule: str, text: str) -> None:
         raise Violation(rule, self.agenda.now, text)
@@ -92,12 +91,35 @@ class Judge:
         if how == "taken":
             self.taken_ms[group, node.name] = now
             if self.owner.get(group) != node.name:
+                self._taken_back(node, group)
+                self.before[group] = self.owner.get(group, "")
                 self.owner[group] = node.name
                 self.moves[group].append(now)
         else:
             self.left_ms[group, node.name] = now
         self.watch(group)
-        self.watch_unserved(group)
+        self.liveness.watch(group)
+
+    def _taken_back(self, node: Node, group: str) -> None:
+        """A -> B -> A in a moment, though B stayed well and nobody asked for it."""
+        moves = self.moves[group]
+        if self.before.get(group) != node.name or self.agenda.now - moves[-1] > FLAP_MS:
+            return
+        since = moves[-1]
+        between = self.world.nodes[self.owner[group]]
+        changes = [between.kernel.changed_ms, *(n.well_since for n in between.processes.values())]
+        changes += [state.bad_since for state in between.services.values()]
+        fair = [
+            self.world.network.fair_for_ms(node.name, between.name, path)
+            for path in range(self.world.town.paths)
+        ]
+        well = all(process.running for process in between.processes.values())
+        if well and max(changes) < since and min(fair) > WELL_MS and self.world.asked_ms < since:
+            self.fail(
+                "flap",
+                f"{group} went to {between.name} and back to {node.name} within "
+                f"{self.agenda.now - since} ms",
+            )
 
     def looked_different(self) -> None:
         """Something that decides who can hear whom has changed."""
@@ -106,7 +128,7 @@ class Judge:
             if holders > 1:
                 self.watch(group)
             elif not holders:
-                self.watch_unserved(group)
+                self.liveness.watch(group)
 
     def watch(self, group: str) -> None:
         """Two owners that can hear each other have a bounded time to sort it out."""
@@ -140,55 +162,6 @@ class Judge:
         clear = not self.world.network.troubled(one.name, other.name)
         said = [self.said(machine, group) for machine in (one, other)]
         return HANDOVER_MS if "giving" in said and clear else TWO_OWNERS_MS
-
-    def watch_unserved(self, group: str) -> None:
-        """Nobody has it: somebody who could, takes it within a bound."""
-        if not self.holders(group) and group not in self.unserved:
-            self.unserved.add(group)
-            self.agenda.after(UNSERVED_MS, self._still_unserved, group)
-
-    def _still_unserved(self, group: str) -> None:
-        self.unserved.discard(group)
-        if self.holders(group):
-            return
-        now = self.agenda.now
-        for name in self.world.town.groups[group].nodes:
-            node = self.world.nodes[name]
-            ready_ms = now - node.keeper.ready_ms.get(group, now)
-            well_ms = min(now - p.well_since if p.running else 0 for p in node.processes.values())
-            calm_ms = now - node.kernel.changed_ms
-            able = node.kernel.running and not node.leaving and not node.kernel.carriers_lost[0]
-            held_ms = now - self.left_ms.get((group, name), -UNSERVED_MS)
-            if able and min(ready_ms, well_ms, calm_ms, held_ms) >= UNSERVED_MS:
-                self.fail("unserved", f"nobody has {group}, {name} could for {UNSERVED_MS} ms")
-        self.watch_unserved(group)
-
-    def service_died(self, node: Node, group: str, service: str) -> None:
-        """An owner with a dead service restarts it or hands over, in the end."""
-        since = node.services[group, service].bad_since
-        self.agenda.after(SICK_OWNER_MS, self._still_sick, node, group, service, since)
-
-    def _still_sick(self, node: Node, group: str, service: str, since: int) -> None:
-        state, now = node.services[group, service], self.agenda.now
-        if state.alive or state.bad_since != since or group not in node.kernel.held:
-            return
-        for process in node.processes.values():
-            if not process.running or now - process.well_since < SICK_OWNER_MS:
-                return
-        for name in self.world.town.groups[group].nodes:
-            other = self.world.nodes[name]
-            fair = [
-                name != node.name
-                and self.world.network.fair_for_ms(node.name, name, path) >= UNSERVED_MS
-                for path in range(self.world.network.paths)
-            ]
-            ready_ms = now - other.keeper.ready_ms.get(group, now)
-            if all(fair) and other.keeper.running and ready_ms >= UNSERVED_MS:
-                self.fail(
-                    "sick-owner",
-                    f"{node.name} keeps {group} though its {service} is dead for "
-                    f"{now - since} ms and {name} is ready",
-                )
 
     # ---------------------------------------------------------------- the keeper's effects
 
@@ -240,7 +213,8 @@ class Judge:
             dead_ms = now - max(state.bad_since, node.kernel.thawed_at)
             if name == group and not state.alive and dead_ms > SICKNESS_SEEN_MS:
                 self.fail(
-                    "not-ready", f"{node.name} takes {group}, its {service} is dead for {dead_ms} ms"
+                    "not-ready",
+                    f"{node.name} takes {group}, its {service} is dead for {dead_ms} ms",
                 )
 
     def _not_from_the_well(self, node: Node, owner: Node, group: str) -> None:
@@ -359,50 +333,3 @@ class Judge:
             if self.asked.get(action.request_id):
                 self.fail("replied-twice", f"request {action.request_id}: {action.text}")
             self.asked[action.request_id] = True
-
-    # ---------------------------------------------------------------- when everything is mended
-
-    def one_owner(self) -> None:
-        """Every group that somebody could serve for so long is served by one."""
-        for group in self.world.town.groups:
-            holders = [node.name for node in self.holders(group)]
-            if len(holders) == 1:
-                continue
-            ready_ms = self.ready_for_ms(group)
-            if len(holders) > 1 or ready_ms > ONE_OWNER_MS:
-                self.fail(
-                    "not-one-owner",
-                    f"{group} is held by {holders}, somebody was ready for {ready_ms} ms",
-                )
-
-    def ready_for_ms(self, group: str) -> int:
-        """How long the readiest node's agent has called itself ready."""
-        now = self.agenda.now
-        nodes = [self.world.nodes[name] for name in self.world.town.groups[group].nodes]
-        return max((now - n.keeper.ready_ms[group] for n in nodes if group in n.keeper.ready_ms), default=0)
-
-    def finished(self) -> None:
-        """The calm is over: everything must be in order."""
-        self.one_owner()
-        for group in self.world.town.groups:
-            holders = self.holders(group)
-            if len(holders) != 1:
-                self.fail("not-one-owner", f"{group} is held by {[n.name for n in holders]} at last")
-            for (name, service), state in holders[0].services.items():
-                if name == group and not state.alive:
-                    self.fail(
-                        "not-served", f"{holders[0].name} has {group}, its {service} is dead at last"
-                    )
-            client = self.world.clients[holders[0].site]
-            if client.knows.get(group) != holders[0].name:
-                self.fail(
-                    "client-misled",
-                    f"clients look for {group} at {client.knows.get(group)}, "
-                    f"{holders[0].name} has it",
-                )
-        for node in self.world.nodes.values():
-            if node.disk.spool or node.agent.unstored:
-                self.fail("trap-lost", f"{node.name} still keeps {node.disk.spool[:2]}")
-
-    def slowest_expiry_ms(self) -> int:
-        return LIFETIME_S * 1000 + SLOWEST_EXPIRY_MS

@@ -78,7 +78,9 @@ class KeeperProcess(Process):
             self.words_ms = event.at_ms
             now = self.agenda.now
             self.ready_ms = {
-                name: self.ready_ms.get(name, now) for name, word in event.words.items() if word.ready
+                name: self.ready_ms.get(name, now)
+                for name, word in event.words.items()
+                if word.ready
             }
         super().take_in(event)
 

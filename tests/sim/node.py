@@ -225,5 +225,4 @@ class Node:
         service.running = False
         service.hanging = 0
         if was_alive:
-            self.world.judge.service_died(self, group, name)
-
+            self.world.judge.liveness.service_died(self, group, name)

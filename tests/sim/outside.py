@@ -31,6 +31,7 @@ class Disk:
 
     full: int = 0
     slow: int = 0
+    mended_ms: int = 0
     epochs: dict[str, int] = field(default_factory=dict)
     spool: list[Alarm] = field(default_factory=list)
 

@@ -134,7 +134,9 @@ class Process:
         self.rung = self.rung + 1 if self.rung_ms == planned_ms else 0
         self.rung_ms = planned_ms
         if self.rung > MOST_RINGS:
-            self.world.judge.fail("spins", f"{self.node.name} {self.role} wants to be woken for ever")
+            self.world.judge.fail(
+                "spins", f"{self.node.name} {self.role} wants to be woken for ever"
+            )
         deadline = self.core.deadline()
         if deadline is not None and deadline <= self.clock.read(self.agenda.now):
             self.take_in(self.woken(deadline))

@@ -160,7 +160,13 @@ class Town:
             place = group.nodes.index(node)
             peers = tuple(name for name in group.nodes if name != node)
             groups[group.name] = KeptGroup(
-                group.name, 200 - 10 * place, place, group.advert_ms, group.hold_ms, (router,), peers
+                group.name,
+                200 - 10 * place,
+                place,
+                group.advert_ms,
+                group.hold_ms,
+                (router,),
+                peers,
             )
         kept = {}
         for peer in self.peers(node):
@@ -168,7 +174,7 @@ class Town:
             near = self.nodes[peer] == site
             asked = tuple((self.interface(p), a) for p, a in enumerate(addresses) if near)
             kept[peer] = KeptPeer(peer, addresses, asked)
-        sources = {self.real_address(name, p): name for name in self.nodes for p in range(self.paths)}
-        return Keeping(
-            node, boot, groups, kept, sources, LIFETIME_S, beat_ms=1000, report_ms=1000
-        )
+        sources = {
+            self.real_address(name, p): name for name in self.nodes for p in range(self.paths)
+        }
+        return Keeping(node, boot, groups, kept, sources, LIFETIME_S, beat_ms=1000, report_ms=1000)

@@ -14,11 +14,13 @@ from agent.core.keeper import KeeperCore
 from agent.core.model import Asked
 from agent.core.settings import Failback, Standby
 from tests.sim.agenda import Agenda
-from tests.sim.faults import APPLY, SHAPES, Fault, plan
-from tests.sim.invariants import ONE_OWNER_MS, Judge, Violation
+from tests.sim.faults import APPLY, Fault
+from tests.sim.invariants import Judge, Violation
+from tests.sim.liveness import ONE_OWNER_MS
 from tests.sim.network import Network
 from tests.sim.node import Node
 from tests.sim.outside import Nms, Zone
+from tests.sim.plan import SHAPES, plan
 from tests.sim.process import Process
 from tests.sim.town import PowerSupply, Town
 from tests.sim.trace import Trace
@@ -98,9 +100,7 @@ class World:
         self.cores = cores or Cores()
         self.end_ms = int(minutes * 60_000)
         self.calm_ms = self.end_ms - CALM_MS
-        self.faults = (
-            plan(self.shape, self.town, rng, self.calm_ms) if faults is None else faults
-        )
+        self.faults = plan(self.shape, self.town, rng, self.calm_ms) if faults is None else faults
         self.agenda = Agenda()
         self.events = 0
         self.digest = 0
@@ -124,6 +124,7 @@ class World:
         self._heals: dict[int, Callable[[], None]] = {}
         self._faults_begun = 0
         self._requests = 0
+        self.asked_ms = -1
         self.forced_ms: dict[str, int] = {}  # group or geo -> when somebody insisted
 
     # ---------------------------------------------------------------- asked by the rest
@@ -153,6 +154,7 @@ class World:
     def ask(self, node: str, verb: str, args: dict[str, Any]) -> None:
         """An operator at that node's socket."""
         self._requests += 1
+        self.asked_ms = self.agenda.now
         if args.get("force"):
             self.forced_ms[args["group"]] = self.agenda.now
         self.nodes[node].agent.feed(Asked(self._requests, verb, args, "root (uid 0)"))
@@ -175,9 +177,9 @@ class World:
         self.agenda.run(self.calm_ms)
         self._mend()
         self.agenda.run(self.calm_ms + ONE_OWNER_MS)
-        self.judge.one_owner()
+        self.judge.liveness.one_owner()
         self.agenda.run(self.end_ms)
-        self.judge.finished()
+        self.judge.liveness.finished()
 
     def _begin(self, number: int, fault: Fault) -> None:
         self.note(f"fault {fault}")
@@ -202,7 +204,14 @@ class World:
     def result(self, failure: str = "", rule: str = "") -> Result:
         moves = sum(len(times) for times in self.judge.moves.values())
         return Result(
-            self.seed, self.shape, self.events, self._faults_done(), moves, self.digest, failure, rule
+            self.seed,
+            self.shape,
+            self.events,
+            self._faults_done(),
+            moves,
+            self.digest,
+            failure,
+            rule,
         )
 
     def _faults_done(self) -> int:

@@ -53,7 +53,7 @@ class Stayed:
 
 @dataclass(frozen=True)
 class Healed:
-    """A silent cut, and its end. doubled: two owners after that."""
+    """A silent cut, and its end. doubled: two owners, from when the first cable carries again."""
 
     cut: Moved
     heal: Moved
@@ -257,15 +257,17 @@ class Pair:
             cut_ms = self.at_phase(preferred, VRID, phase, mute)
             self.moved_to(other, eyes, VIP, PEER_VIP)
             heal_ms = self.until(cut_ms + CUT_MS - LATE_MS)
+            carried_ms = []
             for port in ports:
                 port.heal()
+                carried_ms.append(now_ms())
             self._calm(eyes, heal_ms + patience_s * 1000)
             end_ms = self.until(now_ms())
             cut, heal = eyes.outages_ms(cut_ms, heal_ms), eyes.outages_ms(heal_ms, end_ms)
         owned = self.watch.record()
         command("ip", "-n", self.world.client.namespace, "neigh", "flush", "all")
         self.settle()
-        doubled = [owned.doubled_ms(address, heal_ms, end_ms) for address in (VIP, PEER_VIP)]
+        doubled = [owned.doubled_ms(address, carried_ms[0], end_ms) for address in (VIP, PEER_VIP)]
         return Healed(cut, heal, *doubled)
 
     def _calm(self, eyes: Eyes, end_ms: float) -> None:

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What must happen in the end: groups are served, sick owners are relieved, all is in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.sim.invariants import Judge
+    from tests.sim.node import Node
+
+UNSERVED_MS = 20_000
+SICK_OWNER_MS = 240_000
+ONE_OWNER_MS = 15_000
+
+
+class Liveness:
+    """The judge's other half: it looks again after a time."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.world = judge.world
+        self.agenda = judge.agenda
+        self.unserved: set[str] = set()  # groups that are being watched
+
+    def watch(self, group: str) -> None:
+        """Nobody has it: somebody who could, takes it within a bound."""
+        if not self.judge.holders(group) and group not in self.unserved:
+            self.unserved.add(group)
+            self.agenda.after(UNSERVED_MS, self._still_unserved, group)
+
+    def _still_unserved(self, group: str) -> None:
+        self.unserved.discard(group)
+        if self.judge.holders(group):
+            return
+        now = self.agenda.now
+        for name in self.world.town.groups[group].nodes:
+            node = self.world.nodes[name]
+            ready_ms = now - node.keeper.ready_ms.get(group, now)
+            well_ms = min(now - p.well_since if p.running else 0 for p in node.processes.values())
+            calm_ms = now - max(node.kernel.changed_ms, node.disk.mended_ms)
+            able = node.kernel.running and not (
+                node.leaving or node.kernel.carriers_lost[0] or node.disk.full
+            )
+            held_ms = now - self.judge.left_ms.get((group, name), -UNSERVED_MS)
+            if able and min(ready_ms, well_ms, calm_ms, held_ms) >= UNSERVED_MS:
+                self.judge.fail(
+                    "unserved", f"nobody has {group}, {name} could for {UNSERVED_MS} ms"
+                )
+        self.watch(group)
+
+    def service_died(self, node: Node, group: str, service: str) -> None:
+        """An owner with a dead service restarts it or hands over, in the end."""
+        since = node.services[group, service].bad_since
+        self.agenda.after(SICK_OWNER_MS, self._still_sick, node, group, service, since)
+
+    def _still_sick(self, node: Node, group: str, service: str, since: int) -> None:
+        state, now = node.services[group, service], self.agenda.now
+        if state.alive or state.bad_since != since or group not in node.kernel.held:
+            return
+        for process in node.processes.values():
+            if not process.running or now - process.well_since < SICK_OWNER_MS:
+                return
+        for name in self.world.town.groups[group].nodes:
+            other = self.world.nodes[name]
+            fair = [
+                name != node.name
+                and self.world.network.fair_for_ms(node.name, name, path) >= UNSERVED_MS
+                for path in range(self.world.network.paths)
+            ]
+            ready_ms = now - other.keeper.ready_ms.get(group, now)
+            if all(fair) and other.keeper.running and ready_ms >= UNSERVED_MS:
+                self.judge.fail(
+                    "sick-owner",
+                    f"{node.name} keeps {group} though its {service} is dead for "
+                    f"{now - since} ms and {name} is ready",
+                )
+
+    # ---------------------------------------------------------------- when everything is mended
+
+    def one_owner(self) -> None:
+        """Every group that somebody could serve for so long is served by one."""
+        for group in self.world.town.groups:
+            holders = [node.name for node in self.judge.holders(group)]
+            if len(holders) == 1:
+                continue
+            ready_ms = self.ready_for_ms(group)
+            if len(holders) > 1 or ready_ms > ONE_OWNER_MS:
+                self.judge.fail(
+                    "not-one-owner",
+                    f"{group} is held by {holders}, somebody was ready for {ready_ms} ms",
+                )
+
+    def ready_for_ms(self, group: str) -> int:
+        """How long the readiest node's agent has called itself ready."""
+        now = self.agenda.now
+        nodes = [self.world.nodes[name] for name in self.world.town.groups[group].nodes]
+        return max(
+            (now - n.keeper.ready_ms[group] for n in nodes if group in n.keeper.ready_ms), default=0
+        )
+
+    def finished(self) -> None:
+        """The calm is over: everything must be in order."""
+        self.one_owner()
+        for group in self.world.town.groups:
+            holders = self.judge.holders(group)
+            if len(holders) != 1:
+                self.judge.fail(
+                    "not-one-owner", f"{group} is held by {[n.name for n in holders]} at last"
+                )
+            for (name, service), state in holders[0].services.items():
+                if name == group and not state.alive:
+                    self.judge.fail(
+                        "not-served",
+                        f"{holders[0].name} has {group}, its {service} is dead at last",
+                    )
+            client = self.world.clients[holders[0].site]
+            if client.knows.get(group) != holders[0].name:
+                self.judge.fail(
+                    "client-misled",
+                    f"clients look for {group} at {client.knows.get(group)}, "
+                    f"{holders[0].name} has it",
+                )
+        for node in self.world.nodes.values():
+            if node.disk.spool or node.agent.unstored:
+                self.judge.fail("trap-lost", f"{node.name} still keeps {node.disk.spool[:2]}")

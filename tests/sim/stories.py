@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Scripted faults: each found a bug once, or shows what a planted one does. They always run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.core.settings import Failback, Standby
+from tests.sim.faults import Fault
+from tests.sim.town import Town
+from tests.sim.world import Cores, World
+
+A, B = "a-london", "b-london"
+
+
+def street(
+    nodes: int = 2,
+    standby: Standby = Standby.HOT,
+    failback: Failback = Failback.MANUAL,
+    groups: int = 1,
+    paths: int = 2,
+) -> Town:
+    """One site."""
+    failback_ms = 60_000 if failback is Failback.AFTER else 0
+    return Town(("london",), nodes, paths, standby, failback, failback_ms, groups)
+
+
+def two_sites() -> Town:
+    return Town(("london", "paris"), 2, 2, Standby.HOT, Failback.MANUAL, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """found: what went wrong before it was mended."""
+
+    name: str
+    found: str
+    faults: tuple[Fault, ...]
+    town: Town = field(default_factory=street)
+    minutes: float = 5.0
+    seed: int = 0
+
+    def world(self, cores: Cores | None = None) -> World:
+        """Ready to run."""
+        return World(self.seed, "scripted", self.minutes, cores, list(self.faults), self.town)
+
+
+def cut(node: str, other: str, path: int, at_ms: int, lasts_ms: int) -> Fault:
+    return Fault(at_ms, "one-way", lasts_ms, node, other, path)
+
+
+STORIES = (
+    Story(
+        "deaf-backup",
+        "a backup without carrier kept old timers and spun",
+        (Fault(30_000, "nic-down", 9_000, "lon1"), Fault(60_000, "nic-down", 9_000, "lon2")),
+    ),
+    Story(
+        "frozen-owner",
+        "the owner read of its expired address first when it went on, and took it back",
+        (Fault(30_000, "pause-keeper", 5_500, "lon1"), Fault(70_000, "pause-keeper", 5_500, "lon2")),
+    ),
+    Story(
+        "frozen-machine",
+        "as above, with the whole machine and the other node as owner meanwhile",
+        (Fault(30_000, "freeze", 26_000, "lon1"), Fault(90_000, "freeze", 26_000, "lon2")),
+    ),
+    Story(
+        "rivals",
+        "an owner that answered a rival's every advert never came to renew its lifetime",
+        (
+            cut("lon2", "lon3", 1, 12_700, 9_100),
+            cut("lon2", "lon1", 1, 13_400, 13_300),
+            cut("lon1", "lon3", 0, 14_800, 8_400),
+            cut("lon2", "lon1", 0, 16_900, 3_500),
+            cut("lon2", "lon3", 0, 18_300, 7_000),
+        ),
+        street(nodes=3),
+        seed=42,
+    ),
+    Story(
+        "cold-keeper-killed",
+        "the agent stopped the service of the owner whose keeper was restarted",
+        (
+            Fault(30_000, "kill-keeper", 0, "lon1"),
+            Fault(30_000, "kill-keeper", 0, "lon2"),
+            Fault(60_000, "kill-agent", 0, "lon1"),
+            Fault(60_000, "kill-agent", 0, "lon2"),
+        ),
+        street(standby=Standby.COLD),
+    ),
+    Story(
+        "cold-started-again",
+        "a service that still counted as up when it was started again was never heard to be up",
+        (Fault(30_000, "pause-keeper", 6_700, "lon1"), Fault(90_000, "pause-keeper", 6_700, "lon2")),
+        street(standby=Standby.COLD),
+    ),
+    Story(
+        "last-word",
+        "the loser's announcement came after the winner's, whose next one was swallowed",
+        (
+            Fault(40_000, "isolate", 12_000, "lon1"),
+            Fault(80_000, "isolate", 2_000, "lon1"),
+            Fault(100_000, "isolate", 12_000, "lon2"),
+            Fault(150_000, "isolate", 7_000, "lon2"),
+        ),
+        street(groups=2),
+        seed=23,
+    ),
+    Story(
+        "old-offer",
+        "the second copy of an offer was taken after the group had moved on",
+        (
+            Fault(80_000, "doubled", 30_000, "lon1", "lon2"),
+            Fault(80_000, "doubled", 30_000, "lon2", "lon1"),
+            *(Fault(81_000 + 900 * n, "switchover", node="lon1", group=A) for n in range(30)),
+            *(Fault(81_005 + 900 * n, "switchover", node="lon2", group=A) for n in range(30)),
+        ),
+    ),
+    Story(
+        "switchover-undone",
+        "failback took an operator's switchover back within a millisecond",
+        (Fault(100_000, "switchover", node="lon1", group=A),),
+        street(failback=Failback.AFTER),
+    ),
+    Story(
+        "world-to-the-broken",
+        "names were sent to a site whose owner had a dead service",
+        (
+            Fault(20_000, "start-refused", 90_000, "par1", group="a-paris"),
+            Fault(20_000, "start-refused", 90_000, "par2", group="a-paris"),
+            Fault(80_000, "switchover", node="par1", other="paris", group="voice"),
+            Fault(80_000, "switchover", node="par2", other="paris", group="voice"),
+        ),
+        two_sites(),
+    ),
+)
