@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from agent.core.keeping import PacketRefused, WordGiven
 from agent.core.kit import Kit
 from agent.core.kit import load as load_kit
 from agent.core.model import (
+    Alarm,
     Answer,
     Checked,
     ConfigAccepted,
@@ -66,7 +68,7 @@ class Agent:
         self.wiring = Wiring(settings, options.run_dir, options.state_dir)
         self.ledger = Ledger(self.wiring.store(), list(settings.nms))
         epochs, trouble = self._epochs()
-        self.core = AgentCore(settings, epochs, now_ms(), self._history())
+        self.core = AgentCore(settings, epochs, now_ms(), self._history(), self._standing())
         for role in self.core.roles.values():
             if trouble:
                 role.threats["epochs"] = trouble
@@ -95,6 +97,15 @@ class Agent:
         except PortError as error:
             print(f"standpipe agent: {error}", file=sys.stderr, flush=True)
             return {}, str(error)
+
+    def _standing(self) -> list[Alarm]:
+        """Alarms that an earlier life raised and nobody has cleared, on this boot's clock."""
+        began_s = time.time_ns() / 1e9 - now_ms() / 1000
+        try:
+            told = self.ledger.store.alarms()
+        except PortError:
+            return []  # the store says so itself when it is written
+        return [replace(alarm, raised_ms=int((wall_s - began_s) * 1000)) for alarm, wall_s in told]
 
     def _history(self) -> dict[str, list[tuple[int, Reading]]]:
         store, began_s = self.ledger.store, time.time_ns() / 1e9 - now_ms() / 1000

@@ -121,6 +121,15 @@ class AlarmBook:
         self._flap_raises = flap_raises
         self._flap_window_ms = flap_window_ms
 
+    def restore(self, alarm: Alarm, now: int) -> None:
+        """It stood when an earlier agent ended: it is not told again, and can be cleared."""
+        entry = self._remember(alarm.alarm_id, now)
+        entry.told = alarm
+        lasts_ms = KINDS[alarm.kind].lasts_ms if alarm.kind in KINDS else 1
+        if lasts_ms:
+            entry.clears_ms = now + lasts_ms
+            entry.clear_text = alarm.text
+
     def raise_(
         self, kind: str, subject: str, text: str, now: int, severity: Severity | None = None
     ) -> Alarm | None:

@@ -7,6 +7,7 @@ touches the world: `step` returns actions, `deadline` says when it wants to be w
 """
 
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from agent.core.keeping import PacketRefused
 from agent.core.model import (
     AgentAction,
     AgentEvent,
+    Alarm,
     Asked,
     Checked,
     ConfigAccepted,
@@ -53,7 +55,7 @@ class AgentCore:
     """One node's agent. `step(event, now)`, then `deadline()`; times in ms of one clock.
 
     epochs: what the store holds, by "group:NAME", "owned:NAME", "left:NAME" and "geo:NAME".
-    history: by resource, (at_ms, reading) of an earlier life, oldest first.
+    history: by resource, (at_ms, reading) of an earlier life, oldest first. standing: its alarms.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class AgentCore:
         epochs: dict[str, int],
         now: int,
         history: dict[str, list[tuple[int, Reading]]] | None = None,
+        standing: Sequence[Alarm] = (),
     ) -> None:
         self.settings = settings
         self.now = now
@@ -105,6 +108,7 @@ class AgentCore:
             role.epoch = role.ceiling = epochs.get(f"group:{group.name}", 0)
             if epochs.get(f"owned:{group.name}", 0) > epochs.get(f"left:{group.name}", 0):
                 role.state = PROBATION  # it owned the group and never let go: it fell
+        notice.recall(self, standing)
         for name, geo in self.geos.items():
             geo.epoch = epochs.get(f"geo:{name}", 0)
 
@@ -221,7 +225,7 @@ class AgentCore:
 
     def _keeper_said(self, event: KeeperSaid) -> bool | None:
         before, self.keeper, self.keeper_ms = self.keeper, event, self.now
-        if self.keeper_lost:
+        if self.keeper_lost or before is None:
             self.keeper_lost = ""
             self.clear_alarm("keeper-lost", "keeper", "it is back")
         for decision in event.decisions:

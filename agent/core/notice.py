@@ -5,11 +5,12 @@ A threat is a reason why a group should not stay on this node although it still 
 power is about to end, a resource is about to. The keeper hands over only to a ready peer.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.core.model import KeeperSaid, PeerDeed, Reading, Sampled, SourceFailed
+from agent.core.model import Alarm, KeeperSaid, PeerDeed, Reading, Sampled, SourceFailed
 from agent.core.resource import ResourceWatch
-from agent.core.role import ACTIVE, Role
+from agent.core.role import ACTIVE, QUARANTINE, Role
 from agent.core.settings import DeviceSettings
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def keeper_noticed(core: "AgentCore", before: KeeperSaid | None, said: KeeperSai
             _peer_changed(core, name, peer, was)
     for interface, up in said.links.items():
         was_up = None if before is None else before.links.get(interface)
-        if up and was_up is False:
+        if up and not was_up:
             core.clear_alarm("link-down", f"link {interface}", "carrier is back")
         elif not up and (was_up or (was_up is None and interface in _kept_interfaces(core))):
             core.raise_alarm("link-down", f"link {interface}", "carrier lost")
@@ -221,6 +222,14 @@ def _peer_changed(core: "AgentCore", name: str, peer: PeerDeed, was: PeerDeed | 
 # ---------------------------------------------------------------- over time
 
 
+def recall(core: "AgentCore", standing: Sequence[Alarm]) -> None:
+    """Alarms that an earlier agent raised: whoever was told must hear of their end."""
+    for alarm in standing:
+        core.alarms.restore(alarm, core.now)
+        if alarm.kind in ("packet-refused", "foreign-router"):
+            core.packets[alarm.subject.partition(" from ")[0]] = (0, core.now)
+
+
 def watch_self(core: "AgentCore", late_ms: int) -> None:
     """How late this node itself is."""
     subject = f"node {core.settings.node}"
@@ -232,18 +241,17 @@ def watch_self(core: "AgentCore", late_ms: int) -> None:
 
 
 def watch_time(core: "AgentCore") -> None:
-    """What nobody reports: absence."""
+    """What nobody reports: absence, and that what an earlier agent told is over."""
+    if not core.store_failed:
+        core.clear_alarm("store-failed", "store", "it can be written")
+    if not core.config_problems:
+        core.clear_alarm("config-refused", "configuration", "the file on disk is in force")
     for name, device in core.devices.items():
         if core.now - device.heard_ms >= device.settings.stale_after_ms and device.readings:
             device.readings = {}
             device.detail = "unknown: nothing heard"
             core.raise_alarm("device-unknown", f"device {name}", "nothing heard from it")
-    for kind, (_, grew_ms) in list(core.packets.items()):
-        if grew_ms and core.now - grew_ms >= QUIET_MS:
-            core.packets[kind] = (core.packets[kind][0], 0)
-            for alarm in core.alarms.standing():
-                if alarm.subject.startswith(f"{kind} from "):
-                    core.clear_alarm(alarm.kind, alarm.subject, "no more of them for 10 min")
+    _watch_packets(core)
     if core.keeper is not None:
         for role in core.roles.values():
             _watch_group(core, core.keeper, role)
@@ -254,9 +262,20 @@ def watch_time(core: "AgentCore") -> None:
         core.raise_alarm("maintenance-forgotten", f"node {core.settings.node}", text)
 
 
+def _watch_packets(core: "AgentCore") -> None:
+    for kind, (count, grew_ms) in list(core.packets.items()):
+        if grew_ms and core.now - grew_ms >= QUIET_MS:
+            core.packets[kind] = (count, 0)
+            for alarm in core.alarms.standing():
+                if alarm.subject.startswith(f"{kind} from "):
+                    core.clear_alarm(alarm.kind, alarm.subject, "no more of them for 10 min")
+
+
 def _watch_group(core: "AgentCore", said: KeeperSaid, role: Role) -> None:
     """Nobody serves it, two do, or nobody else could: each once it has lasted."""
     group = role.settings.name
+    if role.state != QUARANTINE:
+        core.clear_alarm("group-quarantined", f"group {group}", "it may serve again")
     others = {
         n: p for n, p in said.peers.items() if n in role.settings.nodes and p.state == "alive"
     }

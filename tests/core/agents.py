@@ -137,6 +137,7 @@ class AgentPlay(Playbook):
         paris: str = "alive",
         wanted: str = "",
         link: bool = True,
+        lost_paths: tuple[int, ...] = (),
         counters: dict[str, int] | None = None,
         decisions: tuple[Decision, ...] = (),
     ) -> KeeperSaid:
@@ -147,7 +148,11 @@ class AgentPlay(Playbook):
         theirs = peer_state or ("active" if active == other else "backup")
         peers = {
             other: PeerDeed(
-                peer, "9", {"sbc": (theirs, peer_ready)}, {"sbc": wanted} if wanted else {}
+                peer,
+                "9",
+                {"sbc": (theirs, peer_ready)},
+                {"sbc": wanted} if wanted else {},
+                lost_paths,
             ),
             "par1": PeerDeed(paris, "9", {"sbc-paris": ("active", True)}, {}),
         }

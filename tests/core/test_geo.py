@@ -3,7 +3,16 @@
 
 import pytest
 
-from agent.core.model import KeepEpoch, LookNames, Reply, Tell, UpdateNames, VerifyNames
+from agent.core.model import (
+    KeepEpoch,
+    LookNames,
+    ObserveNames,
+    Outcome,
+    Reply,
+    Tell,
+    UpdateNames,
+    VerifyNames,
+)
 from tests.core.agents import DOWN, AgentPlay, ask, serving
 from tests.core.playbook import ANY, after
 
@@ -256,6 +265,51 @@ def test_an_outcome_of_an_earlier_step_says_nothing():
     play.given(play.done(**servers(second=False)), after(1000))
     assert play >> early
     assert geo(play).state == "verifying"
+
+
+# ---------------------------------------------------------------- by themselves
+
+
+def observed(play, ok=True, site="london", second=True):
+    """The outcome of the last look at what the servers say with nothing to change."""
+    op_id = [a for a in play.all if isinstance(a, ObserveNames)][-1].op_id
+    facts = {"epoch": 9, "site": site, "servers": servers(second=second)["servers"]} if ok else {}
+    return Outcome(op_id, ok, "", facts)
+
+
+def test_now_and_then_it_is_looked_what_the_servers_say_by_themselves():
+    play = serving()
+    assert len(play.said(ObserveNames, after(600_000))) == 10
+    play.given(observed(play))
+    assert (geo(play).site, geo(play).zone_epoch) == ("london", 9)
+
+
+def test_a_server_that_disagrees_by_itself_is_told_and_its_return_too():
+    play = serving()
+    assert play.told(observed(play, second=False)) == [("dns-disagrees", "major")]
+    play.given(after(61_000))
+    assert play.told(observed(play)) == [("dns-disagrees", "cleared")]
+
+
+def test_a_server_that_cannot_be_asked_disagrees_with_nobody():
+    play = serving()
+    assert play.told(observed(play, second=None)) == []
+
+
+@pytest.mark.parametrize("ok", [False, None])
+def test_a_look_that_came_to_nothing_changes_nothing(ok):
+    play = serving()
+    play.given(observed(play, second=False), after(61_000))
+    assert play.told(observed(play, ok)) == []
+    assert geo(play).site == "london"
+
+
+def test_nothing_is_looked_at_while_the_names_are_moved():
+    play = looking()
+    early = observed(play, site="rome")
+    assert play.said(ObserveNames, after(300_000)) == []
+    play.given(early)
+    assert geo(play).site == ""
 
 
 # ---------------------------------------------------------------- what may be asked

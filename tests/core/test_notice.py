@@ -24,7 +24,7 @@ from tests.core.agents import (
     standby,
     ups,
 )
-from tests.core.playbook import after
+from tests.core.playbook import after, paused
 
 
 def alarms(play, *events):
@@ -59,6 +59,19 @@ PAIRS = {
         lambda p: [p.keeper("active", peer_ready=False), after(12_000)],
         lambda p: [p.keeper("active"), after(1000)],
     ),
+    "group-without-owner": (
+        lambda p: [p.keeper("backup", active="", peer_state="backup"), after(7000)],
+        lambda p: [p.keeper("active"), after(1000)],
+    ),
+    "double-owner": (
+        lambda p: [p.keeper("active", peer_state="active"), after(4000)],
+        lambda p: [p.keeper("active"), after(1000)],
+    ),
+    "peer-path-lost": (
+        lambda p: [p.keeper("active", lost_paths=(1,)), after(1000)],
+        lambda p: [p.keeper("active"), after(1000)],
+    ),
+    "agent-late": (lambda p: [paused(10_000)], lambda p: [after(2000)]),
     "ups-on-battery": (lambda p: [ups(1, 3000)], lambda p: [ups(0, 3000)]),
     "ups-runtime-low": (lambda p: [ups(1, 100)], lambda p: [ups(0, 100)]),
     "device-unknown": (
@@ -282,6 +295,36 @@ def test_packets_that_go_on_coming_keep_their_alarm():
 
 
 # ---------------------------------------------------------------- absence
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "lasts_ms"),
+    [
+        ("group-without-owner", {"active": "", "peer_state": "backup"}, 4000),
+        ("double-owner", {"peer_state": "active"}, 1000),
+    ],
+)
+def test_what_a_hand_over_looks_like_for_a_moment_is_no_alarm(kind, wrong, lasts_ms):
+    play = serving()
+    state = "backup" if "active" in wrong else "active"
+    play.given(play.keeper(state, **wrong), after(lasts_ms), play.keeper("active"), after(30_000))
+    assert kind not in [a.alarm.kind for a in play.all if isinstance(a, Tell)]
+
+
+def test_a_lost_path_of_a_peer_that_is_silent_on_all_is_no_alarm_of_its_own():
+    play = serving()
+    play.given(play.keeper("active", peer="silent", lost_paths=(0, 1)), after(5000))
+    assert "peer-path-lost" not in play.standing()
+
+
+def test_a_lost_path_says_which_network_to_look_at():
+    play = serving()
+    (alarm,) = alarms(play, play.keeper("active", lost_paths=(1,)), after(1000))
+    assert alarm.subject == "path 10.9.0.12 of lon2"
+
+
+def test_a_moment_of_lateness_is_no_alarm():
+    assert serving().told(paused(2500), after(2000)) == []
 
 
 def test_a_standby_that_is_away_for_a_moment_is_nothing():

@@ -90,21 +90,29 @@ class Judge:
         self.world.note(f"{node.name} {group} {how}")
         if how == "taken":
             self.taken_ms[group, node.name] = now
-            if self.owner.get(group) != node.name:
-                self._taken_back(node, group)
-                self.before[group] = self.owner.get(group, "")
-                self.owner[group] = node.name
-                self.moves[group].append(now)
+            self._owned(node, group)
         else:
             self.left_ms[group, node.name] = now
+            holders = self.holders(group)
+            if len(holders) == 1:
+                self._owned(holders[0], group)
         self.watch(group)
         self.liveness.watch(group)
+
+    def _owned(self, node: Node, group: str) -> None:
+        if self.owner.get(group) != node.name:
+            self._taken_back(node, group)
+            self.before[group] = self.owner.get(group, "")
+            self.owner[group] = node.name
+            self.moves[group].append(self.agenda.now)
 
     def _taken_back(self, node: Node, group: str) -> None:
         """A -> B -> A in a moment, though B stayed well and nobody asked for it."""
         moves = self.moves[group]
         if self.before.get(group) != node.name or self.agenda.now - moves[-1] > FLAP_MS:
             return
+        if self.agenda.now - node.kernel.misled_ms < FLAP_MS:
+            return  # it stood still and could not know that it was replaced
         since = moves[-1]
         between = self.world.nodes[self.owner[group]]
         changes = [between.kernel.changed_ms, *(n.well_since for n in between.processes.values())]

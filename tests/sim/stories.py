@@ -45,6 +45,16 @@ class Story:
         return World(self.seed, "scripted", self.minutes, cores, list(self.faults), self.town)
 
 
+def late_reply(at_ms: int) -> tuple[Fault, ...]:
+    """The taker's confirmation overtaken by a second offer, to a taker that hangs by then."""
+    return (
+        Fault(at_ms, "switchover", node="lon1", group=A),
+        Fault(at_ms + 100, "switchover", node="lon2", group=A),
+        Fault(at_ms + 350, "pause-keeper", 900, "lon2"),
+        Fault(at_ms + 400, "switchover", node="lon1", group=A),
+    )
+
+
 def cut(node: str, other: str, path: int, at_ms: int, lasts_ms: int) -> Fault:
     return Fault(at_ms, "one-way", lasts_ms, node, other, path)
 
@@ -115,6 +125,14 @@ STORIES = (
             Fault(80_000, "doubled", 30_000, "lon2", "lon1"),
             *(Fault(81_000 + 900 * n, "switchover", node="lon1", group=A) for n in range(30)),
             *(Fault(81_005 + 900 * n, "switchover", node="lon2", group=A) for n in range(30)),
+        ),
+    ),
+    Story(
+        "late-reply",
+        "nothing: shows what belief in an answer to an earlier offer does",
+        (
+            Fault(30_000, "slow", 170_000, "lon1", "lon2", 0, amount=400),
+            *(fault for n in range(10) for fault in late_reply(40_000 + 15_000 * n)),
         ),
     ),
     Story(
