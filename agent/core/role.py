@@ -152,6 +152,7 @@ def _bring_up(role: Role) -> None:
 
 def _stand_down(role: Role) -> None:
     role.order = role.order_to = ""
+    role.ready_since = 0  # a time of good health as standby counts for failback, from here on
     for care in reversed(role.cares):
         care.serving = False
         if role.cold:

@@ -259,7 +259,9 @@ class Judge:
             if name == node.name:
                 continue
             held = group in self.world.nodes[name].kernel.held
-            if held or now - self.left_ms.get((group, name), -JUST_HELD_MS) < JUST_HELD_MS:
+            later = self.taken_ms.get((group, name), -1) >= self.taken_ms[group, node.name]
+            left_ms = now - self.left_ms.get((group, name), -JUST_HELD_MS)
+            if held or (later and left_ms < JUST_HELD_MS):
                 return
         self.fail("let-go", f"{node.name} lets {group} go and nobody else has it")
 

@@ -128,8 +128,17 @@ STORIES = (
         ),
     ),
     Story(
+        "hung-taker",
+        "a taker that had hung took an offer that its giver had long given up",
+        tuple(
+            Fault(30_000 + 15_000 * n + at_ms, kind, 900, node, group=A)
+            for n in range(4)
+            for at_ms, kind, node in ((0, "pause-keeper", "lon2"), (50, "switchover", "lon1"))
+        ),
+    ),
+    Story(
         "late-reply",
-        "nothing: shows what belief in an answer to an earlier offer does",
+        "a giver took the taker's old advert for its confirmation",
         (
             Fault(30_000, "slow", 170_000, "lon1", "lon2", 0, amount=400),
             *(fault for n in range(10) for fault in late_reply(40_000 + 15_000 * n)),
