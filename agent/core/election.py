@@ -85,6 +85,11 @@ ROWS = (
         "Adver_Timer (RFC 9568 6.4.3)", quiet=True),
     Row("G-PAUSED", ACTIVE, "advert_due", (), DOUBT, ("doubt",),
         "this node was paused: ask whether it was replaced before it sends another advert"),
+    Row("G-SUSPECT", ACTIVE, "advert_higher", ("!just_taken", "sender_idle"), "", ("ask_sender",),
+        "anybody can forge an advert, and its signed word says that it is not active: ask it"),
+    Row("G-CONFIRMED", ACTIVE, "peer_active", ("suspected",), BACKUP,
+        ("release", "yield", "follow_answer", "tell_peers"),
+        "it answers that it is active, and its advert ranked higher: let go and say so"),
     Row("G-LOST", ACTIVE, "advert_higher", ("!just_taken",), BACKUP,
         ("release", "yield", "follow", "tell_peers"),
         "another active node outranks this one (RFC 9568 6.4.3): let go and say so"),
@@ -195,6 +200,7 @@ class Kept:
         "self_late",
         "state",
         "stopping",
+        "suspect",
         "taken_ms",
         "taker",
         "turned",
@@ -230,6 +236,7 @@ class Kept:
         self.offer_id = 0
         self.offers = 0
         self.taker = ""
+        self.suspect = ""  # the peer that was asked because of an advert in its name
         self.giver = ""
         self.claimer = ""
         self.taken_ms = 0

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.core import peer as peers
-from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, Kept
+from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, INIT, Kept
 from agent.core.keeping import AdvertSeen, PeerHeard
 
 if TYPE_CHECKING:
@@ -77,6 +77,12 @@ def _sender(k: "KeeperCore") -> str:
     return event.node if isinstance(event, PeerHeard) else ""
 
 
+def _sender_state(k: "KeeperCore") -> str:
+    """What the sender of an advert says of the group by its signed link; "" if it says nothing."""
+    peer = k.peers.get(_sender(k))
+    return peer.claims(k.group.config.name)[0] if peer and peer.state == peers.ALIVE else ""
+
+
 def _right_round(k: "KeeperCore") -> bool:
     event = k.event
     return (
@@ -103,6 +109,8 @@ def fit(group: Kept) -> bool:
 GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "carrier": lambda k: k.group.plugged,
     "holds": lambda k: k.group.holds,
+    "sender_idle": lambda k: _sender_state(k) in (INIT, BACKUP),
+    "suspected": lambda k: _sender(k) == k.group.suspect,
     "ready": lambda k: fit(k.group),
     "fit": lambda k: k.group.ready,
     "self_late": lambda k: k.group.self_late,

@@ -214,7 +214,7 @@ class KeeperCore:
         self.fire(group, "advert_higher" if beats else "advert_lower")
         peer = self.peers[name]
         peer.heard_ms = self.now
-        if peer.gap_at:
+        if peer.gap_at and group.suspect != name:
             self.fire_peer(peer, "answered")
 
     def _rank(self, ipv6: bool) -> tuple[int, ...]:

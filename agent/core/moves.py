@@ -92,9 +92,9 @@ def _wait_turn(k: "KeeperCore") -> None:
 
 def _wait_held(k: "KeeperCore") -> None:
     group = k.group
-    bound = min(group.config.hold_ms, k.config.lifetime_s * 1000 + 500)
+    gone_ms = k.config.lifetime_s * 1000 + 500  # the kernel there has dropped them by then
     group.late_at = 0
-    group.down_at = max(group.down_at, group.last_advert_ms + bound)
+    group.down_at = max(group.down_at, group.last_advert_ms + gone_ms)
 
 
 def _orphan(k: "KeeperCore") -> None:
@@ -113,6 +113,12 @@ def _soon(k: "KeeperCore") -> None:
 def _ask_active(k: "KeeperCore") -> None:
     k.group.late_at = 0
     k.doubt_peer(k.peers[k.group.active])
+
+
+def _ask_sender(k: "KeeperCore") -> None:
+    assert isinstance(k.event, AdvertSeen)
+    k.group.suspect = k.config.sources[k.event.source]
+    k.doubt_peer(k.peers[k.group.suspect])
 
 
 def _ask_all(k: "KeeperCore") -> None:
@@ -314,6 +320,7 @@ EFFECTS: dict[str, Callable[["KeeperCore"], None]] = {
     "orphan": _orphan,
     "soon": _soon,
     "ask_active": _ask_active,
+    "ask_sender": _ask_sender,
     "ask_all": _ask_all,
     "take": _take,
     "retake": _retake,

@@ -41,10 +41,12 @@ def answered(core: "KeeperCore", peer: Peer, event: PeerHeard) -> None:
             continue
         state = peer.claims(name)[0]
         if state in (ACTIVE, GIVING) or (state == DOUBT and group.state != DOUBT):
-            if group.active == event.node or group.state == DOUBT:
+            if event.node in (group.active, group.suspect) or group.state == DOUBT:
                 core.fire(group, "peer_active")
         elif group.active == event.node:
             core.fire(group, "peer_idle")
+        if group.suspect == event.node:
+            group.suspect = ""
     settle_doubts(core)
 
 

@@ -2,11 +2,16 @@
 """What keeper and agent of one node say to each other, as JSON datagrams."""
 
 import json
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.core.keeping import WordGiven
 from agent.core.model import Decision, GroupDeed, KeeperSaid, PeerDeed, Word
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Made = TypeVar("Made", bound="DataclassInstance")
 
 
 def dump_words(given: WordGiven) -> bytes:
@@ -18,7 +23,7 @@ def dump_words(given: WordGiven) -> bytes:
 def load_words(data: bytes) -> WordGiven:
     """Raises ValueError, KeyError, TypeError where it is not what `dump_words` makes."""
     value: dict[str, Any] = json.loads(data)
-    words = {name: Word(**word) for name, word in value["words"].items()}
+    words = {name: _made(Word, word) for name, word in value["words"].items()}
     return WordGiven(words, int(value["at_ms"]))
 
 
@@ -31,7 +36,7 @@ def load_said(data: bytes) -> KeeperSaid:
     """Raises ValueError, KeyError, TypeError where it is not what `dump_said` makes."""
     value: dict[str, Any] = json.loads(data)
     return KeeperSaid(
-        {name: GroupDeed(**deed) for name, deed in value["groups"].items()},
+        {name: _made(GroupDeed, deed) for name, deed in value["groups"].items()},
         {name: _peer(peer) for name, peer in value["peers"].items()},
         value["links"],
         value["counters"],
@@ -39,12 +44,20 @@ def load_said(data: bytes) -> KeeperSaid:
     )
 
 
+def _made(form: type[Made], value: dict[str, Any]) -> Made:
+    """Of the fields that both versions know: one of the pair may be older, during an upgrade."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{form.__name__} is made of an object, not of {value!r}")
+    known = {field.name for field in fields(form)}
+    return form(**{name: part for name, part in value.items() if name in known})
+
+
 def _peer(value: dict[str, Any]) -> PeerDeed:
-    groups = {name: (pair[0], pair[1]) for name, pair in value["groups"].items()}
-    lost = tuple(value["lost_paths"])
-    return PeerDeed(value["state"], value["boot"], groups, value["wanted"], lost)
+    groups = {name: (pair[0], pair[1]) for name, pair in value.get("groups", {}).items()}
+    lost = tuple(value.get("lost_paths", ()))
+    return _made(PeerDeed, value | {"groups": groups, "lost_paths": lost})
 
 
 def _decision(value: dict[str, Any]) -> Decision:
-    rejected = tuple((pair[0], pair[1]) for pair in value.pop("rejected"))
-    return Decision(rejected=rejected, **value)
+    rejected = tuple((pair[0], pair[1]) for pair in value.get("rejected", ()))
+    return _made(Decision, value | {"rejected": rejected})

@@ -149,6 +149,39 @@ def test_in_maintenance_nothing_is_restarted_and_people_are_told_all_the_same():
     assert len(restarts(play, ask("maintenance", on=False), after(2000))) == 1
 
 
+def test_in_maintenance_nothing_is_given_up_either():
+    play = serving()
+    for _ in range(2):
+        play.given(*DOWN)
+        play.given(play.done(), *UP)
+    play.given(ask("maintenance", on=True), *DOWN)
+    assert play.care.state == "well"
+    assert play.word.ready
+
+
+def test_in_maintenance_what_was_started_is_not_restarted():
+    play = serving().given(*DOWN)
+    play.given(play.done(), ask("maintenance", on=True))
+    assert restarts(play, after(120_000)) == []
+    assert play.care.state == "proving"
+
+
+def test_in_maintenance_a_forgiven_restart_waits_for_its_end():
+    play = broken().given(ask("maintenance", on=True))
+    assert restarts(play, after(650_000)) == []
+    assert len(restarts(play, ask("maintenance", on=False), after(3000))) == 1
+
+
+def test_a_service_that_was_given_up_after_good_restarts_is_tried_again_in_time():
+    play = serving()
+    for _ in range(2):
+        play.given(*DOWN)
+        play.given(play.done(), *UP)
+    play.given(*DOWN)
+    assert play.care.state == "spent"
+    assert len(restarts(play, after(602_000))) == 1
+
+
 # ---------------------------------------------------------------- the first look
 
 
@@ -267,6 +300,12 @@ def test_a_look_that_tells_nothing_is_looked_at_again():
 def test_wanted_again_while_it_stops_it_is_started_after_that():
     play = stopping()
     assert play >> play.keeper(orphaned=True)
+    assert play >> play.done() << START
+
+
+def test_the_addresses_came_back_while_it_stopped_so_it_is_started_after_that():
+    play = stopping()
+    play.given(play.keeper("active"))
     assert play >> play.done() << START
 
 

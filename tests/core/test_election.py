@@ -37,7 +37,6 @@ from tests.core.keepers import (
     beat,
     claim,
     handover,
-    heard,
     neighbour,
     offers,
     says,
@@ -224,15 +223,6 @@ def test_the_wait_ends_when_the_addresses_have_expired_by_themselves():
     assert play.now - heard_at >= lifetime_ms
 
 
-def test_a_shorter_hold_waits_no_longer_than_it_says():
-    play = backup(hold_ms=1000)
-    heard_at = play.now
-    play.given(after(LATE_MS), neighbour("lon1"))
-    while play.state != "active":
-        play.given(after(10), READY)
-    assert 1000 <= play.now - heard_at <= 1000 + 2 * ASKING_MS
-
-
 def test_an_agents_answer_alone_never_says_that_the_keeper_lives():
     play = backup().given(after(LATE_MS), agent_answer("lon1", 1), after(ASKING_MS))
     assert play.rules("peer lon1")[-1] == "P-HELD"
@@ -301,6 +291,19 @@ def test_paused_and_replaced_lets_go_at_once(word_of_it):
     assert play.group.active == "lon2"
 
 
+def test_what_is_still_ours_is_advertised_on():
+    play = active().given(paused(1000), answer("lon2", 0, "backup"), after(ASKING_MS))
+    assert play.state == "active"
+    assert play.until(SendAdvert) <= ADVERT_MS
+
+
+def test_a_doubt_without_carrier_is_none():
+    play = active().given(paused(1000))
+    assert play >> UNPLUGGED << RELEASE
+    assert play.state == "init"
+    assert play.group.deadline() == 0
+
+
 def test_the_old_answer_of_a_peer_does_not_settle_a_doubt():
     play = active().given(paused(1000))
     assert play >> answer("lon2", play.asked_round("lon2") - 1, "active")
@@ -327,6 +330,11 @@ def test_a_restarted_keeper_that_was_replaced_lets_go():
     play = adopted()
     assert play >> answer("lon2", 1, "active", epoch=8) << RELEASE << YIELDED
     assert play.group.active == "lon2"
+
+
+def test_adopted_addresses_are_renewed_at_once():
+    play = KeeperPlay("lon1").given(address(True), PLUGGED)
+    assert play.said(RefreshAddresses, WAKE, after(10))
 
 
 def test_an_adopted_group_gets_a_new_epoch_with_the_agents_first_word():
@@ -410,6 +418,36 @@ def test_a_hand_over_makes_before_it_breaks():
     assert play.report().groups["sbc"].epoch == 2
 
 
+def test_that_it_has_let_go_is_told_to_the_peers_at_once():
+    play = active().given(word(order="give"))
+    said = play.said(SendPeer, taken("lon2", play.offer_id()))
+    assert [a.body["g"]["sbc"][0] for a in said if a.kind == "beat"] == ["backup"]
+
+
+def test_an_answer_to_an_earlier_offer_releases_nothing():
+    play = active().given(word(order="give"))
+    first = play.offer_id()
+    play.given(taken("lon2", first, ok=False), after(1001), beat("lon2"), word(order="give"))
+    assert play.offer_id() != first
+    assert play >> taken("lon2", first)
+    assert play.state == "giving"
+
+
+def test_the_lifetime_is_renewed_while_it_waits_for_the_taker():
+    play = active()
+    while play.now - play.group.refreshed_ms < 880:
+        play.given(after(1))
+    assert play.state == "active"
+    assert play.said(RefreshAddresses, word(order="give"), after(60))
+    assert play.state == "giving"
+
+
+def test_without_carrier_while_it_waits_for_the_taker_it_lets_go():
+    play = active().given(word(order="give"))
+    assert play >> UNPLUGGED << RELEASE
+    assert (play.state, play.group.deadline()) == ("init", 0)
+
+
 def test_the_taker_takes_announces_and_only_then_says_so():
     play = backup()
     assert (
@@ -466,10 +504,11 @@ def test_a_declined_offer_keeps_the_group_and_is_not_repeated_at_once():
     assert play >> word(order="give") << offers("lon2")
 
 
-def test_the_takers_advert_is_as_good_as_its_word():
+@pytest.mark.parametrize(("priority", "rule"), [(190, "G-GIVEN-SEEN-2"), (250, "G-GIVEN-SEEN")])
+def test_the_takers_advert_is_as_good_as_its_word(priority, rule):
     play = active().given(word(order="give"))
-    assert play >> advert("lon2") << RELEASE
-    assert play.rules()[-1] == "G-GIVEN-SEEN-2"
+    assert play >> advert("lon2", priority) << RELEASE
+    assert play.rules()[-1] == rule
 
 
 def test_a_named_taker_is_the_only_one_that_is_offered():
@@ -492,6 +531,13 @@ def test_whom_it_waits_for_is_told_to_the_peers():
     play = active().given(beat("lon2", ready=False), word(order="give"))
     beats = [a for a in play.said(SendPeer, after(1000)) if a.kind == "beat"]
     assert beats[-1].body["g"]["sbc"][3] == "lon2"
+
+
+def test_it_waits_for_the_peer_that_was_named_where_one_was():
+    play = active("lon1", THREE)
+    play.given(beat("lon2", ready=False), beat("lon3", ready=False), word(order="give", to="lon3"))
+    beats = [a for a in play.said(SendPeer, after(1000)) if a.kind == "beat"]
+    assert beats[-1].body["g"]["sbc"][3] == "lon3"
 
 
 def test_a_sick_owner_hands_over_to_a_ready_peer():
@@ -580,10 +626,38 @@ def test_of_two_active_nodes_the_higher_one_answers_and_announces_once():
 
 
 def test_of_two_active_nodes_the_lower_one_lets_go_and_says_so():
-    play = active("lon2", ("lon1", "lon2"))
+    play = active("lon2", ("lon1", "lon2")).given(beat("lon1", "active"))
     assert play >> advert("lon1") << RELEASE << YIELDED
     assert play.state == "backup"
     assert play.group.active == "lon1"
+
+
+def test_a_router_that_does_not_speak_our_link_is_believed_by_its_advert():
+    play = active("lon2").given(after(6000))
+    assert play.peer("lon1") == "silent"
+    assert play >> advert("lon1") << RELEASE << YIELDED
+
+
+def test_an_answer_that_it_is_active_without_a_higher_advert_is_no_reason_to_let_go():
+    play = active("lon2").given(beat("lon1", "active", epoch=1), after(5000))
+    play.given(answer("lon1", play.asked_round("lon1"), "active"))
+    assert play.state == "active"
+
+
+def test_an_advert_that_the_signed_word_of_its_sender_denies_is_asked_about():
+    play = active().given(beat("lon2", "backup"))
+    play.given(advert("lon2", 255))
+    assert "G-SUSPECT" in play.rules()
+    play.given(answer("lon2", play.core.peers["lon2"].round, "backup"))
+    assert play.state == "active", "it was forged"
+
+
+def test_an_advert_that_its_sender_confirms_when_asked_is_believed():
+    play = active("lon2", ("lon1", "lon2")).given(beat("lon1", "backup"))
+    play.given(advert("lon1"))
+    assert play.state == "active", "its signed word is older than its advert: ask"
+    play.given(answer("lon1", play.core.peers["lon1"].round, "active"))
+    assert play.state == "backup"
 
 
 def test_the_winner_announces_again_when_the_loser_yielded():
@@ -598,7 +672,7 @@ def test_a_peer_that_was_silent_and_is_back_hears_the_owner_again():
 
 
 def test_an_owner_that_is_not_fit_ranks_below_everybody():
-    play = active().given(beat("lon2", ready=False), NOT_READY)
+    play = active().given(beat("lon2", "active", ready=False), NOT_READY)
     assert play >> after(ADVERT_MS) << says("lon1", 1)
     assert play >> advert("lon2", 2) << RELEASE << YIELDED
 
@@ -615,7 +689,7 @@ def test_an_owner_that_is_not_fit_ranks_below_everybody():
 def test_equal_priority_goes_to_the_greater_address(source, family, wins):
     play = active("lon1", ipv6=True, priorities={"lon1": 200, "lon2": 200})
     play.core.config.sources[source] = "lon2"
-    play.given(advert("lon2", 200, source=source, family=family))
+    play.given(beat("lon2", "active"), advert("lon2", 200, source=source, family=family))
     assert (play.state == "active") is wins
 
 
@@ -655,7 +729,18 @@ def test_an_orphan_that_becomes_ready_takes_after_asking_once_more():
 
 
 def test_an_orphan_that_hears_an_owner_again_is_none():
-    play = backup().given(NOT_READY, after(20_000), advert("lon1"))
+    play = backup().given(NOT_READY, after(20_000))
+    assert play.group.orphaned
+    play.given(advert("lon1"))
+    assert not play.group.orphaned
+
+
+def test_an_orphan_that_is_told_of_an_owner_is_none():
+    play = KeeperPlay("lon2").given(PLUGGED, NOT_READY, WAKE, after(20_000))
+    assert play.group.orphaned
+    while "G-ELSEWHERE" not in play.rules() and play.now < START + 30_000:
+        play.given(answer("lon1", play.asked_round("lon1"), "active", epoch=4), after(50))
+    assert "G-ELSEWHERE" in play.rules()
     assert not play.group.orphaned
 
 
@@ -690,4 +775,12 @@ def test_a_preferred_peer_that_is_not_ready_is_not_waited_for():
 def test_the_one_before_us_that_is_gone_too_is_not_waited_for():
     play = KeeperPlay("lon3", THREE).given(PLUGGED, READY, WAKE)
     assert play.until(TakeAddresses) <= down_ms(PRIORITY["lon3"], ADVERT_MS) + 110
-    assert heard("lon1", "beat", {}).fresh
+
+
+def test_a_preferred_peer_that_fell_silent_earlier_is_not_waited_for():
+    play = backup("lon3", THREE)
+    for _ in range(30):
+        play.given(after(ADVERT_MS), advert("lon1"), beat("lon1", "active", epoch=4), READY)
+    assert play.peer("lon2") == "silent"
+    play.given(after(LATE_MS))
+    assert play.until(TakeAddresses) == ASKING_MS

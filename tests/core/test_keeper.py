@@ -229,6 +229,11 @@ def test_a_change_is_reported_at_once_and_else_every_quarter_second():
     assert reports[0].said.links == {"eth0": False}
 
 
+def test_the_active_node_is_named_in_the_report():
+    assert active().report().groups["sbc"].active == "lon1"
+    assert backup().report().groups["sbc"].active == "lon1"
+
+
 def test_a_decision_is_reported_once_with_what_it_was_made_from():
     play = backup()
     play.until(TakeAddresses)

@@ -67,7 +67,6 @@ def test_a_report_arrives_as_it_was_sent(said):
         b"{}",
         b'{"words": {}}',
         b'{"at_ms": 1, "words": {"sbc": 5}}',
-        b'{"at_ms": 1, "words": {"sbc": {"ready": true, "more": 1}}}',
     ],
 )
 def test_what_is_no_word_is_refused_with_a_plain_error(data):

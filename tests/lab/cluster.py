@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli_socket import Unanswered, ask
-from tests.lab.netns import LabError, kill_in, now_ms, processes_in
+from tests.lab.netns import LabError, now_ms, processes_in
 from tests.lab.patient import TCP_PORT, UDP_PORT
 from tests.lab.world import ROOT, World, cut_power
 
@@ -154,15 +154,8 @@ class Cluster:
         self.start(*names)
 
     def power_cut(self, *names: str) -> float:
-        """World's, without a last word: no keeper sees its carrier go, no agent writes it down."""
-        nodes = [self.world.node(name) for name in names]
-        at_ms = now_ms()
-        for node in nodes:
-            for port in node.ports.values():
-                port.mute()
-        kill_in([node.namespace for node in nodes])
-        cut_power(nodes)
-        return at_ms
+        """All of them at one instant; return when, in ms."""
+        return cut_power([self.world.node(name) for name in names])
 
     def start(self, *names: str, disk: tuple[str, str] | None = None) -> None:
         """`standpipe run` (default: everywhere). disk: instead of the cluster's, this time."""

@@ -202,10 +202,16 @@ class Node(Host):
 
 
 def cut_power(nodes: Sequence[Node]) -> float:
-    """Cut all of them at one instant: carriers first, then every process; return when, in ms."""
+    """Cut all of them at one instant, with no last word from anybody; return when, in ms.
+
+    Silent first, then every process, then the carriers: no process sees its carrier go.
+    """
+    ports = [port for node in nodes for port in node.ports.values()]
     at_ms = now_ms()
-    set_ports([port for node in nodes for port in node.ports.values()], up=False)
+    for port in ports:
+        port.mute()
     kill_in([node.namespace for node in nodes])
+    set_ports(ports, up=False)
     for node in nodes:
         node._forget()
     return at_ms

@@ -15,11 +15,9 @@ import time
 from collections import Counter
 
 from tests.sim.plan import SHAPES
-from tests.sim.runner import replay_command, run_seeds, shorten
+from tests.sim.runner import MINUTES, SEEDS, again, replay_command, run_seeds, shorten
 from tests.sim.trace import Trace
 from tests.sim.world import Result, World
-
-SEEDS = 300
 
 
 def replay(arguments: argparse.Namespace) -> int:
@@ -27,7 +25,7 @@ def replay(arguments: argparse.Namespace) -> int:
     seed, shape, minutes = arguments.seed, arguments.shape, arguments.minutes
     world = World(seed, shape, minutes)
     if arguments.shorten:
-        world = World(seed, shape, minutes, faults=shorten(world))
+        world = again(world, shorten(world))
     town = world.town
     print(
         f"seed {seed}, {world.shape}: {len(town.nodes)} nodes, {town.paths} paths, "
@@ -51,21 +49,21 @@ def run_many(arguments: argparse.Namespace) -> int:
     """A range of seeds, summed up."""
     first, _, last = arguments.seeds.partition(":")
     seeds = range(int(first), int(last or int(first) + 1))
-    began, cpu = time.perf_counter(), Counter[str]()
+    began_s, rules = time.perf_counter(), Counter[str]()
     events = faults = moves = 0
     failed: list[Result] = []
     for result in run_seeds(seeds, arguments.jobs, arguments.minutes, arguments.shape):
         events, faults, moves = events + result.events, faults + result.faults, moves + result.moves
         if result.failure:
             failed.append(result)
-            cpu[result.rule] += 1
+            rules[result.rule] += 1
             print(f"seed {result.seed} ({result.shape}): {result.failure}")
             print(f"  {replay_command(result, arguments.shape, arguments.minutes)}", flush=True)
-    took_s = time.perf_counter() - began
+    took_s = time.perf_counter() - began_s
     print(
         f"{len(seeds)} seeds of {arguments.minutes:g} min in {took_s:.1f} s: {events} events "
         f"({events / took_s / arguments.jobs:.0f} /s/core), {faults} faults, {moves} takeovers, "
-        f"{len(failed)} failed{''.join(f', {rule} {n}' for rule, n in cpu.most_common())}"
+        f"{len(failed)} failed{''.join(f', {rule} {n}' for rule, n in rules.most_common())}"
     )
     return 1 if failed else 0
 
@@ -75,7 +73,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seeds", default=f"0:{SEEDS}", metavar="FIRST:END")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--shape", choices=SHAPES, default="")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--full", action="store_true", help="routine too")

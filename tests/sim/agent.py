@@ -82,7 +82,10 @@ class AgentProcess(Process):
         world.judge.agent_began(self)
         settings = world.town.settings(node.name)
         epochs = dict(node.disk.epochs)
-        self.core = world.cores.agent(settings, epochs, self.clock.read(self.agenda.now))
+        standing = list(node.disk.standing.values())
+        self.standing = {alarm.alarm_id: alarm.severity for alarm in standing}
+        now = self.clock.read(self.agenda.now)
+        self.core = world.cores.agent(settings, epochs, now, None, standing)
         if node.disk.full:
             self.feed(StoreFailed("no space left on device"))
         self.arm()
@@ -168,7 +171,8 @@ class AgentProcess(Process):
         if self.node.disk.full:
             self.feed(StoreFailed("no space left on device"))
         else:
-            self.node.disk.spool.extend(self.unstored)
+            for alarm in self.unstored:
+                self.node.disk.keep(alarm)
             self.unstored = []
             self.feed(StoreMended())
 
@@ -269,7 +273,10 @@ class AgentProcess(Process):
 
     def tell(self, action: Tell) -> None:
         self.world.judge.alarming(self, action.alarm)
-        (self.unstored if self.node.disk.full else self.node.disk.spool).append(action.alarm)
+        if self.node.disk.full:
+            self.unstored.append(action.alarm)
+        else:
+            self.node.disk.keep(action.alarm)
         if len(self.node.disk.spool) + len(self.unstored) == 1:
             self.agenda.after(5, self.send_spool, self.life)
 

@@ -286,7 +286,6 @@ class Judge:
     # ---------------------------------------------------------------- the agent's effects
 
     def agent_began(self, process: AgentProcess) -> None:
-        process.standing = {}
         process.intents = set()
 
     def recorded(self, process: AgentProcess, action: Record) -> None:

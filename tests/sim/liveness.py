@@ -102,6 +102,9 @@ class Liveness:
     def finished(self) -> None:
         """The calm is over: everything must be in order."""
         self.one_owner()
+        for group, moves in self.judge.moves.items():
+            if self.world.shape == "single" and len(moves) > 2 + 2 * len(self.world.faults):
+                self.judge.fail("flap", f"{group} moved {len(moves)} times, one fault at a time")
         for group in self.world.town.groups:
             holders = self.judge.holders(group)
             if len(holders) != 1:
@@ -122,5 +125,9 @@ class Liveness:
                     f"{holders[0].name} has it",
                 )
         for node in self.world.nodes.values():
+            known = self.world.nms.standing
+            orphans = {i for name, i in known if name == node.name} - set(node.agent.standing)
+            if orphans and node.disk.mended_ms < 0:
+                self.judge.fail("alarm-orphaned", f"{node.name} no longer knows of {orphans}")
             if node.disk.spool or node.agent.unstored:
                 self.judge.fail("trap-lost", f"{node.name} still keeps {node.disk.spool[:2]}")

@@ -16,15 +16,15 @@ from agent.core.keeping import (
     RefreshAddresses,
     ReleaseAddresses,
     TakeAddresses,
-    Told,
     Woken,
     WordGiven,
 )
 from agent.core.model import KeepEpoch, Outcome, Record, Severity, Tell
-from tests.sim.stories import STORIES, Story
-from tests.sim.world import Cores
+from tests.sim.stories import STORIES
+from tests.sim.world import Cores, World
 
 SEEDS_TRIED = 60
+MINUTES = 5
 
 
 class NoLifetime(KeeperCore):
@@ -103,13 +103,6 @@ class QuietWinner(KeeperCore):
         return [action for action in actions if not isinstance(action, Announce)]
 
 
-class StopsAtOnce(KeeperCore):
-    """Told to stop it ends, and hands nothing over."""
-
-    def step(self, event: Any, now: int) -> list[Any]:
-        return super().step(Told("restart") if isinstance(event, Told) else event, now)
-
-
 class EpochNotKept(AgentCore):
     """It uses epochs that never reached the disk."""
 
@@ -162,14 +155,16 @@ class Mutant:
     rules: frozenset[str]
     story: str = ""
 
-    def worlds(self) -> list[Any]:
-        """What to try, cheapest first."""
-        from tests.sim.world import World
-
-        told: list[Story] = [story for story in STORIES if story.name == self.story]
-        return [story.world(self.cores) for story in told] or [
-            World(seed, minutes=5, cores=self.cores) for seed in range(SEEDS_TRIED)
-        ]
+    def hunt(self) -> tuple[str, str]:
+        """(the rule that it breaks, "" for none; the rule that the real core breaks there)."""
+        for story in STORIES:
+            if story.name == self.story:
+                return story.world(self.cores).run().rule, story.world().run().rule
+        for seed in range(SEEDS_TRIED):
+            caught = World(seed, minutes=MINUTES, cores=self.cores).run().rule
+            if caught:
+                return caught, World(seed, minutes=MINUTES).run().rule
+        return "", ""
 
 
 def _mutant(*rules: str, story: str = "", **cores: type) -> Mutant:
@@ -178,13 +173,13 @@ def _mutant(*rules: str, story: str = "", **cores: type) -> Mutant:
 
 MUTANTS = {
     "no lifetime": _mutant("no-lifetime", keeper=NoLifetime),
-    "takeover without asking": _mutant("taken-from-the-well", keeper=NoAsking),
+    "takeover without asking": _mutant("taken-from-the-well", "flap", keeper=NoAsking),
     "epoch not kept": _mutant("epoch-not-kept", "epoch-reused", agent=EpochNotKept),
     "late reply believed": _mutant("let-go", keeper=LateReplyBelieved, story="late-reply"),
     "standby not ready": _mutant("not-ready", keeper=StandbyNotReady),
     "never yields": _mutant("two-owners", keeper=NeverYields),
     "lets go first": _mutant("let-go", keeper=LetsGoFirst),
-    "trusts itself": _mutant("taken-from-the-well", "two-owners", keeper=TrustsItself),
+    "trusts itself": _mutant("flap", keeper=TrustsItself, story="short-freeze"),
     "quiet winner": _mutant("client-misled", keeper=QuietWinner),
     "no intents": _mutant("not-journalled", agent=NoIntents),
     "blind names": _mutant("dns-to-the-dead", agent=BlindNames, story="world-to-the-broken"),

@@ -31,9 +31,18 @@ class Disk:
 
     full: int = 0
     slow: int = 0
-    mended_ms: int = 0
+    mended_ms: int = -1  # when it last had room again; -1: it was never full
     epochs: dict[str, int] = field(default_factory=dict)
     spool: list[Alarm] = field(default_factory=list)
+    standing: dict[str, Alarm] = field(default_factory=dict)
+
+    def keep(self, alarm: Alarm) -> None:
+        """One that was told: to be delivered, and to be remembered while it stands."""
+        self.spool.append(alarm)
+        if alarm.severity.value == "cleared":
+            self.standing.pop(alarm.alarm_id, None)
+        else:
+            self.standing[alarm.alarm_id] = alarm
 
 
 @dataclass(slots=True)

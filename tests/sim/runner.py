@@ -5,9 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
+from pathlib import Path
 
 from tests.sim.faults import Fault
 from tests.sim.world import Result, World
+
+SEEDS = 300
+MINUTES = 10.0
+KEPT = Path(__file__).with_name("seeds.txt")
+
+
+def kept_seeds() -> list[int]:
+    """Those that found something once."""
+    lines = KEPT.read_text().splitlines()
+    return [int(line) for line in lines if line and not line.startswith("#")]
 
 
 def run_seed(job: tuple[int, str, float]) -> Result:
@@ -17,7 +28,7 @@ def run_seed(job: tuple[int, str, float]) -> Result:
 
 
 def run_seeds(
-    seeds: Sequence[int], jobs: int = 1, minutes: float = 10.0, shape: str = ""
+    seeds: Sequence[int], jobs: int = 1, minutes: float = MINUTES, shape: str = ""
 ) -> Iterator[Result]:
     """Results in the order of the seeds."""
     todo = [(seed, shape, minutes) for seed in seeds]
@@ -28,20 +39,25 @@ def run_seeds(
         yield from pool.imap(run_seed, todo, chunksize=4)
 
 
-def replay_command(result: Result, shape: str, minutes: float) -> str:
+def replay_command(result: Result, shape: str = "", minutes: float = MINUTES) -> str:
     """What somebody types to see this failure."""
     more = f" --shape {shape}" if shape else ""
-    more += f" --minutes {minutes:g}" if minutes != 10 else ""
+    more += f" --minutes {minutes:g}" if minutes != MINUTES else ""
     return f"python -m tests.sim --seed {result.seed}{more} --trace"
+
+
+def again(world: World, faults: list[Fault]) -> World:
+    """The same world with other faults, ready to run."""
+    minutes = world.end_ms / 60_000
+    return World(world.seed, world.shape, minutes, world.cores, faults, world.town)
 
 
 def shorten(world: World) -> list[Fault]:
     """The faults without which the same rule still breaks, tried one by one."""
-    minutes = world.end_ms / 60_000
     rule = world.run().rule
     faults = [fault for fault in world.faults if fault.at_ms <= world.agenda.now]
     for fault in faults[::-1]:
         fewer = [one for one in faults if one is not fault]
-        if World(world.seed, world.shape, minutes, faults=fewer).run().rule == rule:
+        if again(world, fewer).run().rule == rule:
             faults = fewer
     return faults

@@ -68,12 +68,20 @@ STORIES = (
     Story(
         "frozen-owner",
         "the owner read of its expired address first when it went on, and took it back",
-        (Fault(30_000, "pause-keeper", 5_500, "lon1"), Fault(70_000, "pause-keeper", 5_500, "lon2")),
+        (
+            Fault(30_000, "pause-keeper", 5_500, "lon1"),
+            Fault(70_000, "pause-keeper", 5_500, "lon2"),
+        ),
     ),
     Story(
         "frozen-machine",
         "as above, with the whole machine and the other node as owner meanwhile",
         (Fault(30_000, "freeze", 26_000, "lon1"), Fault(90_000, "freeze", 26_000, "lon2")),
+    ),
+    Story(
+        "short-freeze",
+        "nothing: an owner that stood still for less than its lifetime asks before it speaks",
+        tuple(Fault(30_000 + 40_000 * n, "freeze", 2_300, f"lon{1 + n % 2}") for n in range(4)),
     ),
     Story(
         "rivals",
@@ -102,7 +110,10 @@ STORIES = (
     Story(
         "cold-started-again",
         "a service that still counted as up when it was started again was never heard to be up",
-        (Fault(30_000, "pause-keeper", 6_700, "lon1"), Fault(90_000, "pause-keeper", 6_700, "lon2")),
+        (
+            Fault(30_000, "pause-keeper", 6_700, "lon1"),
+            Fault(90_000, "pause-keeper", 6_700, "lon2"),
+        ),
         street(standby=Standby.COLD),
     ),
     Story(

@@ -22,7 +22,7 @@ NODES = ("lon1", "lon2")  # the first is preferred by both
 VIP, PEER_VIP = "10.1.0.100", "10.1.0.101"
 VRID, PEER_VRID = 51, 52
 PRIORITIES = (200, 100)
-CUT_MS = 7000  # longer than keepalived's second round of announcements, 5 s after it took over
+REPEAT_MS = 6000  # keepalived announces again 5 s after it took over: a cut outlasts that
 STAYS_MS = 4000  # how long nothing may move after a process was killed
 CALM_MS = 1000  # what happens so long after a move belongs to it
 LATE_MS = 250  # an answer that is later counts as none
@@ -246,6 +246,7 @@ class Pair:
         Its client is waited for, at most for so long; then its neighbour entry is flushed.
         """
         preferred, other = NODES
+        every_ms = self.advert_ms
         self.gather(preferred)
         ports = self.world.node(preferred).ports.values()
 
@@ -256,7 +257,9 @@ class Pair:
         with self.watched(preferred) as eyes:
             cut_ms = self.at_phase(preferred, VRID, phase, mute)
             self.moved_to(other, eyes, VIP, PEER_VIP)
-            heal_ms = self.until(cut_ms + CUT_MS - LATE_MS)
+            over_ms = cut_ms + math.ceil(REPEAT_MS / every_ms + 4) * every_ms
+            time.sleep(max(0.0, over_ms - now_ms()) / 1000)
+            heal_ms = now_ms()
             carried_ms = []
             for port in ports:
                 port.heal()
