@@ -15,9 +15,9 @@ from agent.core.journal import verify
 from agent.core.model import Asked, Reply
 from agent.core.view import explain, status
 from agent.loop import Loop
+from agent.places import CONSOLE_SOCKET
 from agent.ports import PortError
 
-SOCKET = "agent.sock"
 REQUEST_BYTES = 65_536
 ASK_WITHIN_S = 10.0  # to say what is wanted
 JOURNAL_LAST = 50
@@ -29,7 +29,7 @@ class Console:
 
     def __init__(self, loop: Loop, run_dir: Path, reload: Callable[[], None]) -> None:
         self._loop = loop
-        self._path = run_dir / SOCKET
+        self._path = run_dir / CONSOLE_SOCKET
         self._reload = reload
         self._server: asyncio.Server | None = None
 

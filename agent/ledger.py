@@ -57,7 +57,7 @@ class Ledger:
             }
             for record in records
         )
-        return self._flush()
+        return self._flushing if self._flushing and not records else self._flush()
 
     def tell(self, alarm: Alarm, wall_s: float) -> None:
         """Keep the alarm, and spool its trap for every NMS."""

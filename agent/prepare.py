@@ -15,10 +15,9 @@ from pathlib import Path
 
 from agent.config import ConfigError, load, watch_only
 from agent.core.settings import Settings
+from agent.places import LAST_GOOD
 from agent.ports import PortError
 from agent.wiring import forge_kit
-
-LAST_GOOD = "last-good.toml"
 
 
 def read_settings(options: argparse.Namespace) -> tuple[Settings, tuple[str, ...]]:

@@ -42,12 +42,13 @@ from agent.core.model import (
 from agent.core.peer import agent_answer
 from agent.core.settings import CheckSettings, Settings
 from agent.core.talk import dump_words, load_said
-from agent.keeper import AGENT_SOCKET, CREDENTIALS, KEEPER_SOCKET, LIFELINE, notify
+from agent.keeper import CREDENTIALS, notify
 from agent.ledger import Ledger
 from agent.loop import Loop, error_word
+from agent.places import AGENT_SOCKET, KEEPER_SOCKET, KIT, LIFELINE
 from agent.ports import Check, PortError, Watch
 from agent.prepare import read_settings
-from agent.wiring import KIT, Wiring, peerlink
+from agent.wiring import Wiring, peerlink
 
 WORD_EVERY_S = 0.25
 KEEPER_HUNG_MS = 1_000  # its report comes every 250 ms
@@ -156,9 +157,13 @@ class Agent:
 
     async def _beat(self) -> None:
         """Our own word, and an eye on the keeper's: hung is worse than dead, so it is killed."""
+        beat_ms = now_ms()
         while True:
             self.tell_keeper(self.loop.words)
-            quiet_ms = now_ms() - self._keeper_ms
+            late_ms, beat_ms = now_ms() - beat_ms, now_ms()
+            if self._keeper_ms and late_ms > KEEPER_HUNG_MS / 2:
+                self._keeper_ms = beat_ms  # we were paused ourselves: its silence proves nothing
+            quiet_ms = beat_ms - self._keeper_ms
             if self._keeper_ms and quiet_ms > KEEPER_HUNG_MS and not self._keeper_lost:
                 self._keeper_lost = True
                 self.loop.feed(KeeperLost(f"nothing heard from it for {quiet_ms} ms: killed"))

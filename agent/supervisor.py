@@ -15,8 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from agent.keeper import LIFELINE
-from agent.wiring import KIT
+from agent.places import KIT, LIFELINE
 
 SLOWEST_RESTART_S = 5.0
 FIRST_RESTART_S = 0.05

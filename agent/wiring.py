@@ -19,6 +19,7 @@ from agent.core.settings import (
     Settings,
     WatchSettings,
 )
+from agent.places import KIT
 from agent.ports import Check, Names, Service, Store, Trapper, Watch
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from drivers.snmp import Session
     from drivers.vrrp import Vrrp
 
-KIT = "kit.json"
 SCRIPT = "STANDPIPE_SCRIPT"  # a drill: what this script names is played, docs/fake.md
 
 

@@ -183,6 +183,7 @@ class KeeperCore:
                 )
             )
         if came_back:
+            self.beat_due = True  # what it should know of us must not wait
             rounds.everywhere(self, peer, "peer_back")
 
     def doubt_peer(self, peer: Peer) -> None:

@@ -2,16 +2,20 @@
 """What keeper and agent of one node say to each other, as JSON datagrams."""
 
 import json
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import Field, asdict, fields
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from agent.core.keeping import WordGiven
 from agent.core.model import Decision, GroupDeed, KeeperSaid, PeerDeed, Word
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-Made = TypeVar("Made", bound="DataclassInstance")
+class Form(Protocol):
+    """Any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+Made = TypeVar("Made", bound=Form)
 
 
 def dump_words(given: WordGiven) -> bytes:

@@ -122,6 +122,7 @@ class Judge:
             for path in range(self.world.town.paths)
         ]
         well = all(process.running for process in between.processes.values())
+        well = well and not self.world.loses_power(between.name)
         if well and max(changes) < since and min(fair) > WELL_MS and self.world.asked_ms < since:
             self.fail(
                 "flap",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One machine without our processes: power, clock, carriers, addresses that expire by themselves."""
+"""One machine without our processes: power, clock, carriers, addresses that expire."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Kernel:
         self.frozen_at = self.changed_ms = self.agenda.now
 
     def thaw(self, clock_stood: bool) -> None:
-        """Go on where it stood: lifetimes count jiffies, which did not advance; the clock may have."""
+        """Go on where it stood: lifetimes count jiffies, which did not; the clock may have."""
         now = self.agenda.now
         stood_ms = now - self.frozen_at
         self.frozen = False

@@ -106,28 +106,33 @@ class Liveness:
             if self.world.shape == "single" and len(moves) > 2 + 2 * len(self.world.faults):
                 self.judge.fail("flap", f"{group} moved {len(moves)} times, one fault at a time")
         for group in self.world.town.groups:
-            holders = self.judge.holders(group)
-            if len(holders) != 1:
-                self.judge.fail(
-                    "not-one-owner", f"{group} is held by {[n.name for n in holders]} at last"
-                )
-            for (name, service), state in holders[0].services.items():
-                if name == group and not state.alive:
-                    self.judge.fail(
-                        "not-served",
-                        f"{holders[0].name} has {group}, its {service} is dead at last",
-                    )
-            client = self.world.clients[holders[0].site]
-            if client.knows.get(group) != holders[0].name:
-                self.judge.fail(
-                    "client-misled",
-                    f"clients look for {group} at {client.knows.get(group)}, "
-                    f"{holders[0].name} has it",
-                )
+            self._served_well(group)
         for node in self.world.nodes.values():
-            known = self.world.nms.standing
-            orphans = {i for name, i in known if name == node.name} - set(node.agent.standing)
-            if orphans and node.disk.mended_ms < 0:
-                self.judge.fail("alarm-orphaned", f"{node.name} no longer knows of {orphans}")
-            if node.disk.spool or node.agent.unstored:
-                self.judge.fail("trap-lost", f"{node.name} still keeps {node.disk.spool[:2]}")
+            self._told_everything(node)
+
+    def _served_well(self, group: str) -> None:
+        holders = self.judge.holders(group)
+        if len(holders) != 1:
+            self.judge.fail(
+                "not-one-owner", f"{group} is held by {[n.name for n in holders]} at last"
+            )
+        for (name, service), state in holders[0].services.items():
+            if name == group and not state.alive:
+                self.judge.fail(
+                    "not-served",
+                    f"{holders[0].name} has {group}, its {service} is dead at last",
+                )
+        client = self.world.clients[holders[0].site]
+        if client.knows.get(group) != holders[0].name:
+            self.judge.fail(
+                "client-misled",
+                f"clients look for {group} at {client.knows.get(group)}, {holders[0].name} has it",
+            )
+
+    def _told_everything(self, node: Node) -> None:
+        known = self.world.nms.standing
+        orphans = {i for name, i in known if name == node.name} - set(node.agent.standing)
+        if orphans and node.disk.mended_ms < 0:
+            self.judge.fail("alarm-orphaned", f"{node.name} no longer knows of {orphans}")
+        if node.disk.spool or node.agent.unstored:
+            self.judge.fail("trap-lost", f"{node.name} still keeps {node.disk.spool[:2]}")

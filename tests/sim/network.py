@@ -36,7 +36,7 @@ class Trouble:
 
 
 class Link:
-    """One direction of one path between two nodes; troubles are keyed by the fault that made them."""
+    """One direction of one path between two nodes; troubles: by the fault that made them."""
 
     __slots__ = (
         "cut",

@@ -79,9 +79,12 @@ class Process:
         waiting, self.inbox = self.inbox, []
         life = self.life
         for event in waiting:
-            if self.alive and self.life == life:
-                self.take_in(event)
-        if self.alive and self.life == life:
+            self.feed_life(life, event)
+        self.agenda.after(0, self.look, life)
+
+    def look(self, life: int) -> None:
+        """At the clock, once everything was read."""
+        if life == self.life and self.running:
             self.armed_ms = 0
             self.arm()
 

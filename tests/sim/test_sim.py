@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The simulator over the real cores: seeds, stories, planted bugs, and that a replay is a replay."""
+"""The simulator over the real cores: seeds, stories, planted bugs, replays."""
 
 from __future__ import annotations
 

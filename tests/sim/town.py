@@ -102,7 +102,9 @@ class Town:
         )  # fmt: skip
 
     def _add_geo(self) -> None:
-        values = {site: (f"192.0.2.{10 + i}",) for i, site in enumerate(self.sites)}
+        values: dict[str, tuple[str, ...]] = {
+            site: (f"192.0.2.{10 + i}",) for i, site in enumerate(self.sites)
+        }
         self.geos["voice"] = GeoSettings(
             "voice", self.sites, {site: f"a-{site}" for site in self.sites}, "example.net",
             ("192.0.2.53",), "/key", (RecordSettings("sip.example.net", "A", 30, values),),

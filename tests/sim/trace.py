@@ -85,7 +85,7 @@ def _short(thing: Any) -> str:
         return f"{name} [{groups}] [{peers}]"
     if isinstance(thing, WordGiven | TellKeeper):
         words = ", ".join(
-            f"{g} {'ready' if w.ready else 'not ready'} {w.order}{w.to} <={w.ceiling} {w.why}".strip()
+            f"{g} {'ready' if w.ready else 'not ready'} {w.order}{w.to} <={w.ceiling} {w.why}"
             for g, w in thing.words.items()
         )
         return f"{name} [{words}]"

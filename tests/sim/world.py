@@ -133,6 +133,13 @@ class World:
         node = self.nodes.get(machine)
         return node is None or node.kernel.answers_on(path)
 
+    def loses_power(self, node: str) -> bool:
+        """A UPS that feeds it is on battery, so that its groups leave for good reason."""
+        return any(
+            supply.on_battery and node in self.town.devices[name].feeds
+            for name, supply in self.power_supplies.items()
+        )
+
     def wall_s(self, node: Node) -> float:
         return 1.7e9 + self.agenda.now / 1000 + node.wall_ahead_s
 
