@@ -185,8 +185,10 @@ def test_a_service_that_was_given_up_after_good_restarts_is_tried_again_in_time(
 # ---------------------------------------------------------------- the first look
 
 
-def test_a_service_that_is_found_dead_is_restarted():
-    assert len(restarts(AgentPlay(), *DOWN)) == 1
+def test_a_service_that_is_found_dead_is_restarted_within_the_budget():
+    play = AgentPlay()
+    assert len(restarts(play, *DOWN)) == 1
+    assert play.care.budget.left(play.now) == 1
 
 
 def test_an_agent_that_has_just_begun_waits_for_answers():

@@ -309,6 +309,24 @@ EVENTS = st.one_of(
 )
 STORIES = st.lists(EVENTS, max_size=50)
 KINDS = st.sampled_from((Standby.HOT, COLD))
+
+
+def to_paris(answers):
+    return AgentPlay().keeper("active", paris="alive" if answers else "silent")
+
+
+MOVES = st.lists(  # stories of names that are moved
+    st.one_of(
+        st.builds(Ended, st.integers(0, 1), OK, st.integers(0, 20), FLAGS),
+        st.builds(Ended, st.just(0), st.just(True), st.integers(0, 20), FLAGS),
+        st.sampled_from((True, True, False)).map(to_paris),
+        st.sampled_from(("switchover", "failover")).map(
+            lambda verb: ask(verb, 1, group="voice", to="paris", force=True)
+        ),
+        st.sampled_from((after(500), after(5000))),
+    ),
+    max_size=30,
+).map(lambda events: [*UP, to_paris(True), *events])
 PLAYS = settings(max_examples=80)
 
 
@@ -319,6 +337,7 @@ class Watched(AgentPlay):
     """Looks after each step at what must always be so."""
 
     told_last = None
+    written = 0
 
     def _step(self, event):
         if isinstance(event, Ended):
@@ -371,12 +390,23 @@ def test_alarms_alternate_between_raised_and_cleared(story):
 
 
 @PLAYS
-@given(STORIES)
-def test_names_are_never_written_to_a_site_that_does_not_answer(story):
+@given(MOVES)
+def test_names_are_never_written_to_a_site_that_does_not_answer_nor_before_the_epoch_is_kept(story):
     play = Watched()
+    kept = {}
     for event in story:
-        written = play.said(UpdateNames, event)
-        assert all(play.core.site_answers(action.site) for action in written)
+        if isinstance(event, Ended):
+            event = event.outcome([a for a in play.all if isinstance(a, ENDING)])
+        for action in play.said(UpdateNames, event):
+            assert play.core.site_answers(action.site)
+            assert kept.get(action.epoch), "its epoch is on the disk"
+            assert action.epoch > play.written, "each write has an epoch of its own"
+            play.written = action.epoch
+        for action in play.all:
+            if isinstance(action, KeepEpoch) and action.name == "geo:voice":
+                kept[action.ceiling] = kept.get(action.ceiling) or (
+                    isinstance(event, Outcome) and event.op_id == action.op_id and event.ok
+                )
 
 
 @PLAYS

@@ -24,6 +24,7 @@ TO_PARIS = ask("switchover", group="voice", to="paris")
 FORCED = ask("failover", group="voice", to="paris", force=True)
 LOOK = ANY(LookNames, geo="voice")
 VERIFY = ANY(VerifyNames, geo="voice", site="paris")
+STEPS = (LookNames, UpdateNames, VerifyNames)
 FIRST, SECOND = "192.0.2.53", "192.0.2.54"
 
 
@@ -84,6 +85,22 @@ def test_it_looks_stores_writes_and_verifies_in_this_order():
     assert play >> play.done(**servers()) << SUCCEEDED << ANY(Tell)
     assert geo(play).site == "paris"
     assert play.rules(GEO) == ["N-LOOK", "N-KEEP", "N-WRITE", "N-VERIFY", "N-DONE"]
+
+
+def test_every_step_is_written_down_with_its_number_before_it_is_taken():
+    play = verifying()
+    for place, action in enumerate(play.all):
+        mine = isinstance(action, STEPS) or getattr(action, "name", "") == "geo:voice"
+        if mine:
+            intent = play.all[place - 1]
+            assert (intent.kind, intent.subject) == ("intent", GEO)
+            assert intent.detail["op_id"] == action.op_id
+    assert [record.text for record in play.records("intent") if record.subject == GEO] == [
+        "look paris epoch 0",
+        "keep paris epoch 5",
+        "write paris epoch 5",
+        "verify paris epoch 5",
+    ]
 
 
 @pytest.mark.parametrize(("ours", "zone", "used"), [(0, 0, 1), (9, 4, 10), (3, 8, 9)])
@@ -183,6 +200,14 @@ def test_a_lost_reply_and_a_primary_that_does_not_say_so_stays_open():
     assert not end.ok
     assert "Whether the names were moved is not known" in end.text
     assert geo(play).site == ""
+
+
+def test_a_lost_reply_and_a_primary_that_says_so_is_written_whatever_the_others_say():
+    play = writing()
+    play.given(play.unknown())
+    end = verify_to_the_end(play, servers(second=False))
+    assert end.ok
+    assert end.text.startswith("voice: the primary says paris")
 
 
 @pytest.mark.parametrize("outcome", ["failed", "unknown"])

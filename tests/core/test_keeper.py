@@ -186,6 +186,33 @@ def test_a_peer_whose_beats_stop_is_asked_and_then_told_silent():
     assert play.peer("lon2") == "silent"
 
 
+def by_path(path):
+    event = beat("lon2")
+    event.path = path
+    return event
+
+
+def lost_paths(play, *paths):
+    """After ten seconds of beats that come by these paths only."""
+    for _ in range(10):
+        play.given(*map(by_path, paths), after(1000))
+    return play.report().peers["lon2"].lost_paths
+
+
+def test_a_path_by_which_a_peer_is_not_heard_while_it_is_by_another_is_reported():
+    play = active()
+    assert lost_paths(play, 0, 1) == ()
+    assert lost_paths(play, 0) == (1,)
+    assert lost_paths(play, 1) == (0,)
+    assert lost_paths(play, 0, 1) == ()
+
+
+def test_a_peer_that_is_heard_by_no_path_has_lost_none_of_them():
+    play = active()
+    lost_paths(play, 0, 1)
+    assert lost_paths(play) == ()
+
+
 def test_a_silent_peer_is_asked_again_now_and_then():
     play = active().given(after(5000))
     rounds = {a.body["id"] for a in play.said(SendPeer, after(60_000)) if a.kind == "ask"}

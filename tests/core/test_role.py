@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The part that a node plays in a group: standby, active, on probation, in quarantine."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.core.model import ControlService, KeepEpoch, TellKeeper
@@ -10,10 +12,13 @@ from tests.core.agents import (
     DOWN,
     KAMAILIO,
     NO,
+    SIP,
+    TCP,
     UP,
     YES,
     AgentPlay,
     ask,
+    checked,
     does,
     serving,
     standby,
@@ -180,6 +185,55 @@ def test_a_cold_owner_whose_agent_is_started_anew_looks_after_what_runs():
     play.given(play.keeper("active"))
     assert play.care.state == "fresh"
     assert [a.verb for a in play.said(ControlService, *DOWN)] == ["restart"]
+
+
+@pytest.mark.parametrize("how", ["left", "never started"])
+def test_a_cold_node_in_quarantine_runs_nothing(how):
+    play = standby(standby=COLD)
+    play.given(play.keeper(orphaned=True))
+    if how == "left":
+        play.given(play.done(), *UP, play.keeper("active"), *DOWN)
+        play.given(play.failed())
+        play.given(play.failed())
+        assert [a.verb for a in play.said(ControlService, play.keeper("backup"))] == ["stop"]
+    else:
+        play.given(play.failed())
+        play.given(play.failed())
+        assert [a.verb for a in play.said(ControlService, play.failed())] == ["stop"]
+    assert play.role.state == "quarantine"
+
+
+# ---------------------------------------------------------------- the floating address
+
+
+def asked_at_the_address(play, ok):
+    return play.given(checked(ok, "sip"))
+
+
+BOTH = (replace(KAMAILIO, checks=(TCP, SIP)),)
+
+
+def test_an_owner_is_judged_by_its_floating_address_too():
+    play = serving(services=BOTH)
+    assert play.care.health(play.now) == "unknown"
+    asked_at_the_address(play, True)
+    assert play.care.health(play.now) == "up"
+    asked_at_the_address(play, False)
+    assert play.care.state == "restarting"
+
+
+def test_a_standby_is_not_judged_by_an_address_that_is_elsewhere():
+    play = asked_at_the_address(standby(services=BOTH), False)
+    assert play.care.state == "well"
+    assert play.word.ready
+
+
+def test_who_gave_the_address_away_is_not_judged_by_it_any_more():
+    play = asked_at_the_address(serving(services=BOTH), True)
+    play.given(play.keeper("backup"))
+    asked_at_the_address(play, False)
+    assert play.care.state == "well"
+    assert play.word.ready
 
 
 # ---------------------------------------------------------------- quarantine, probation
