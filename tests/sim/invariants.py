@@ -35,9 +35,11 @@ HANDOVER_MS = 200
 WELL_MS = 8_000  # an owner that has been well for so long must not be taken from
 SICKNESS_SEEN_MS = 4 * CHECK_EVERY_MS + HOLD_MS + 3_000
 WORD_OLD_MS = HOLD_MS + 3_000
+LATE_PACKETS_MS = 4_000
 JUST_HELD_MS = 1_500
 ORPHANED_MS = LIFETIME_S * 1000 + 500
 ANSWERED_MS = 30_000
+RACE_MS = 200  # two that become ready together may both take: it is settled at once
 FLAP_MS = 20_000
 FORCED_MS = 90_000
 HELD = ("active", "doubt", "giving")
@@ -111,10 +113,11 @@ class Judge:
         moves = self.moves[group]
         if self.before.get(group) != node.name or self.agenda.now - moves[-1] > FLAP_MS:
             return
-        if self.agenda.now - node.kernel.misled_ms < FLAP_MS:
-            return  # it stood still and could not know that it was replaced
         since = moves[-1]
         between = self.world.nodes[self.owner[group]]
+        misled_ms = max(node.kernel.misled_ms, between.kernel.misled_ms)
+        if self.agenda.now - misled_ms < FLAP_MS or self.agenda.now - since < RACE_MS:
+            return  # one could not know: it stood still, or both took at one moment
         changes = [between.kernel.changed_ms, *(n.well_since for n in between.processes.values())]
         changes += [state.bad_since for state in between.services.values()]
         fair = [
@@ -181,13 +184,14 @@ class Judge:
         if group in node.kernel.held:
             return
         put_back = self.said(node, group) in HELD  # expired or removed, never handed over
-        if action.epoch < self.epochs.get(key, 0) + (0 if put_back else 1):
+        unnumbered = put_back and not action.epoch  # adopted, and its agent has not spoken yet
+        if action.epoch < self.epochs.get(key, 0) + (0 if put_back else 1) and not unnumbered:
             self.fail(
                 "epoch-reused",
                 f"{node.name} takes {group} under epoch {action.epoch}, "
                 f"it used {self.epochs[key]} before",
             )
-        self.epochs[key] = action.epoch
+        self.epochs[key] = max(action.epoch, self.epochs.get(key, 0))
         kept = node.disk.epochs.get(f"group:{group}", 0)
         if action.epoch > kept:
             self.fail(
@@ -231,8 +235,8 @@ class Judge:
         now, network = self.agenda.now, self.world.network
         if owner.leaving or self.said(owner, group) != "active":
             return
-        if now - node.kernel.misled_ms < WELL_MS:
-            return  # it stood still and cannot know
+        if now - node.kernel.misled_ms < WELL_MS or now - self.taken_ms[group, owner.name] < RACE_MS:
+            return  # it cannot know: it stood still, or both took at one moment
         for path in range(network.paths):
             if network.fair_for_ms(node.name, owner.name, path) < WELL_MS:
                 return
@@ -261,6 +265,8 @@ class Judge:
                 continue
             held = group in self.world.nodes[name].kernel.held
             later = self.taken_ms.get((group, name), -1) >= self.taken_ms[group, node.name]
+            if self.world.network.fair_for_ms(name, node.name, 0) < LATE_PACKETS_MS:
+                return  # what comes from there may be seconds old
             left_ms = now - self.left_ms.get((group, name), -JUST_HELD_MS)
             if held or (later and left_ms < JUST_HELD_MS):
                 return
