@@ -54,7 +54,9 @@ class Keeper:
     """Feeds the core and carries out what it says."""
 
     def __init__(self, kit: Kit, hands: Hands, run_dir: Path) -> None:
-        self.core = KeeperCore(kit.keeping, now_ms())
+        routers = [router for group in kit.groups.values() for router in group.routers]
+        sources = tuple(sorted({router.source for router in routers}))
+        self.core = KeeperCore(kit.keeping, now_ms(), sources)
         self.hands = hands
         self.run_dir = run_dir
         self.finished = False

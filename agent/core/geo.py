@@ -77,6 +77,7 @@ class Geo:
         "late_at",
         "now",
         "observe_at",
+        "observe_op",
         "op_id",
         "reply",
         "request_id",
@@ -107,6 +108,7 @@ class Geo:
         self.zone_epoch = 0
         self.target = ""
         self.request_id = 0
+        self.observe_op = 0  # the look under way; 0 once a move began, which makes it stale
         self.observe_at = 0  # when to look what the name servers say, with nothing to change
         self.op_id = 0
         self.late_at = 0

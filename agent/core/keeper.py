@@ -35,13 +35,15 @@ from agent.core.model import Decision
 from agent.core.moves import TABLE
 from agent.core.peer import Peer, PeerContext
 
-REFUSALS_KEPT = 64  # sources that are remembered as reported
-
 
 class KeeperCore:
-    """One node's keeper. `step(event, now)`, then `deadline()`; times in ms of one clock."""
+    """One node's keeper. `step(event, now)`, then `deadline()`; times in ms of one clock.
 
-    def __init__(self, config: Keeping, now: int) -> None:
+    adverts_from: our own addresses that adverts leave from; the peers are told.
+    """
+
+    def __init__(self, config: Keeping, now: int, adverts_from: tuple[str, ...] = ()) -> None:
+        self.adverts_from = adverts_from
         self.config: Keeping = config
         self.now: int = now
         self.out: list[KeeperAction] = []
@@ -79,7 +81,7 @@ class KeeperCore:
         self._awake = False  # once woken: until then it is still being told what is there
         self._hold_ms = min((group.hold_ms for group in config.groups.values()), default=0)
         self.decisions: list[Decision] = []
-        self._reported: set[tuple[str, str]] = set()
+        self.reported: dict[tuple[str, str], int] = {}
 
     # ------------------------------------------------------------ the two calls
 
@@ -198,11 +200,13 @@ class KeeperCore:
             return
         name = self.config.sources.get(event.source, "")
         if name not in group.config.peers:
+            if any(self.peers[n].state == peers.UNKNOWN for n in group.config.peers):
+                return  # it may be one of those: its beat will tell where its adverts come from
             why = (
                 f"{event.source} advertises our virtual router {event.vrid} on {event.interface} "
                 f"and is no node of group {group.config.name}: give one of them another vrid"
             )
-            self._refused(PacketRefused("advert-foreign", event.source, why))
+            rounds.refused(self, PacketRefused("advert-foreign", event.source, why))
             return
         if event.priority == 0:
             self.fire(group, "advert_zero")
@@ -261,6 +265,10 @@ class KeeperCore:
 
     def learn(self, peer: Peer, body: dict[str, Any]) -> None:
         """A peer's own word of its groups; what is not of the form is passed over."""
+        sources = body.get("s")
+        for address in sources if isinstance(sources, list) else ():
+            if isinstance(address, str):  # nobody takes another node's address by saying so
+                self.config.sources.setdefault(address, peer.config.name)
         said = body.get("g")
         if not isinstance(said, dict):
             return
@@ -342,17 +350,6 @@ class KeeperCore:
             self.fire(group, "stop")
         self.beat_due = True
 
-    def _refused(self, event: PacketRefused) -> None:
-        self.counters[event.kind] = self.counters.get(event.kind, 0) + 1
-        key = (event.kind, event.source)
-        if key in self._reported or len(self._reported) >= REFUSALS_KEPT:
-            return
-        self._reported.add(key)
-        self.report_due = True
-        self.decisions.append(
-            Decision("packets", event.kind, "", "", event.detail, {"source": event.source})
-        )
-
     def _woken(self, event: Woken) -> None:
         now = self.now
         self._awake = True
@@ -388,6 +385,6 @@ _HANDLERS: dict[type, Any] = {
     AddressSeen: KeeperCore._address,
     WordGiven: KeeperCore._word,
     Told: KeeperCore._told,
-    PacketRefused: KeeperCore._refused,
+    PacketRefused: rounds.refused,
     Woken: KeeperCore._woken,
 }

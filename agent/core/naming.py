@@ -42,13 +42,14 @@ def observe(core: "AgentCore") -> None:
     for name, geo in core.geos.items():
         if geo.state == geos.IDLE and core.now >= geo.observe_at:
             geo.observe_at = core.now + OBSERVE_EVERY_MS
-            core.out.append(ObserveNames(core.begin("observed", geo), name))
+            geo.observe_op = core.begin("observed", geo)
+            core.out.append(ObserveNames(geo.observe_op, name))
 
 
 def observed(core: "AgentCore", geo: Geo, event: Outcome) -> None:
     """Is it one of our sites, and do all servers say so?"""
     servers = event.facts.get("servers")
-    if servers is None or geo.state != geos.IDLE:
+    if servers is None or event.op_id != geo.observe_op:
         return
     geo.zone_epoch = max(geo.zone_epoch, int(event.facts.get("epoch", 0)))
     geo.site = str(event.facts.get("site", ""))

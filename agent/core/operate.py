@@ -195,7 +195,7 @@ def _move_geo(core: "AgentCore", event: Asked, geo: Geo) -> None:
         return
     geo.target, geo.request_id, geo.began_ms = to, event.request_id, core.now
     geo.written = geo.agree = False
-    geo.verify_until = 0
+    geo.verify_until = geo.observe_op = 0
     core.out.append(Reply(event.request_id, None, f"{name}: sending the world to {to}"))
     fire_geo(core, geo, "confirmed")
 

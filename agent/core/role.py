@@ -110,7 +110,7 @@ class Role:
     def proof(self, now: int) -> str:
         """ "" where this node may own the group, else the first reason why not."""
         if now < self.force_until:
-            return ""
+            return self._unwell(now) if self.cold and self.state != ACTIVE else ""
         if self.maintenance and self.state != ACTIVE:
             return "maintenance is on"
         broken = self.broken()
@@ -124,6 +124,9 @@ class Role:
             return ""  # an ailing service is restarted in place first
         if self.cold and self.state == STANDBY:
             return "cold: its services are not running"
+        return self._unwell(now)
+
+    def _unwell(self, now: int) -> str:
         for care in self.cares:
             if not care.well or care.health(now) not in (Health.UP, Health.DEGRADED):
                 return f"service {care.settings.name} is {care.state}, {care.health(now)}"

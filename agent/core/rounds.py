@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 
 from agent.core import peer as peers
 from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING
-from agent.core.keeping import PeerHeard
+from agent.core.keeping import PacketRefused, PeerHeard
+from agent.core.model import Decision
 from agent.core.peer import Peer
 
 if TYPE_CHECKING:
     from agent.core.keeper import KeeperCore
 
 SILENT_BEATS = 3.5  # so many beats missing: the peer is asked
+REFUSALS_KEPT = 64  # sources that are remembered as reported
+REPORT_AGAIN_MS = 600_000
 REASK_MS = 5_000  # a silent peer is asked again this often
 
 
@@ -92,3 +95,21 @@ def watch_agent(core: "KeeperCore") -> None:
             group.ready = False
             group.why = "its agent stays away: no proof of readiness any more"
             core.report_due = True
+
+
+def refused(core: "KeeperCore", event: PacketRefused) -> None:
+    """Counted; reported once for each source, and again when that is long ago."""
+    core.counters[event.kind] = core.counters.get(event.kind, 0) + 1
+    key = (event.kind, event.source)
+    again = core.now - REPORT_AGAIN_MS
+    if core.reported.get(key, again) > again:
+        return
+    if len(core.reported) >= REFUSALS_KEPT:
+        core.reported = {k: at for k, at in core.reported.items() if at > again}
+        if len(core.reported) >= REFUSALS_KEPT:
+            return  # a flood from many sources: the counters say how many
+    core.reported[key] = core.now
+    core.report_due = True
+    core.decisions.append(
+        Decision("packets", event.kind, "", "", event.detail, {"source": event.source})
+    )

@@ -29,7 +29,8 @@ def beat(core: "KeeperCore") -> None:
     core.beat_due = False
     core.beat_at = core.now + core.config.beat_ms
     if core.peers:
-        core.out.append(SendPeer("", "beat", {"g": states(core)}))
+        body = {"g": states(core), "s": list(core.adverts_from)}
+        core.out.append(SendPeer("", "beat", body))
 
 
 def report(core: "KeeperCore") -> None:

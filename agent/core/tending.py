@@ -61,8 +61,10 @@ def fire_care(core: "AgentCore", care: Care, event: str) -> None:
             },
         )
     )
+    subject = f"service {care.settings.name} of {care.group}"
+    if care.state == "off":
+        core.clear_alarm("service-down", subject, "it is not meant to run here")
     if "restart" in row.effects:
-        subject = f"service {care.settings.name} of {care.group}"
         core.raise_alarm("service-restarted", subject, care.detail or row.why)
     role = core.roles[care.group]
     if role.broken():

@@ -119,13 +119,13 @@ class Judge:
         if self.agenda.now - misled_ms < FLAP_MS or self.agenda.now - since < RACE_MS:
             return  # one could not know: it stood still, or both took at one moment
         changes = [between.kernel.changed_ms, *(n.well_since for n in between.processes.values())]
-        changes += [state.bad_since for state in between.services.values()]
         fair = [
             self.world.network.fair_for_ms(node.name, between.name, path)
             for path in range(self.world.town.paths)
         ]
         well = all(process.running for process in between.processes.values())
-        well = well and not self.world.loses_power(between.name)
+        well = well and all(service.alive for service in between.services.values())
+        well = well and not (between.leaving or self.world.loses_power(between.name))
         if well and max(changes) < since and min(fair) > WELL_MS and self.world.asked_ms < since:
             self.fail(
                 "flap",
@@ -235,7 +235,10 @@ class Judge:
         now, network = self.agenda.now, self.world.network
         if owner.leaving or self.said(owner, group) != "active":
             return
-        if now - node.kernel.misled_ms < WELL_MS or now - self.taken_ms[group, owner.name] < RACE_MS:
+        if (
+            now - node.kernel.misled_ms < WELL_MS
+            or now - self.taken_ms[group, owner.name] < RACE_MS
+        ):
             return  # it cannot know: it stood still, or both took at one moment
         for path in range(network.paths):
             if network.fair_for_ms(node.name, owner.name, path) < WELL_MS:

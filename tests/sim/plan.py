@@ -57,7 +57,7 @@ class Draw:
         if kind == "lossy":
             return rng.choice((2, 5, 10, 30, 60))
         if kind == "slow":
-            return rng.choice((5, 20, 80, 400, 1500))
+            return rng.choice((5, 20, 80, 400, 1500) if self.town.paths > 1 else (5, 20, 80, 200))
         return rng.choice((-3600, -60, 2, 3600)) if kind == "wall-step" else 0
 
     def _lasts_ms(self, kind: str, drawn_ms: int) -> int:

@@ -162,6 +162,16 @@ STORIES = (
         street(failback=Failback.AFTER),
     ),
     Story(
+        "cold-relief",
+        "a cold standby came up for a sick owner, and went down before it was handed anything",
+        (
+            Fault(40_000, "start-refused", 100_000, "lon1", group=A),
+            Fault(145_000, "start-refused", 40_000, "lon2", group=A),
+        ),
+        street(standby=Standby.COLD),
+        minutes=8.0,
+    ),
+    Story(
         "world-to-the-broken",
         "names were sent to a site whose owner had a dead service",
         (

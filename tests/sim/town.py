@@ -179,4 +179,13 @@ class Town:
         sources = {
             self.real_address(name, p): name for name in self.nodes for p in range(self.paths)
         }
-        return Keeping(node, boot, groups, kept, sources, LIFETIME_S, beat_ms=1000, report_ms=1000)
+        return Keeping(
+            node,
+            boot,
+            groups,
+            kept,
+            sources,
+            lifetime_s=LIFETIME_S,
+            beat_ms=1000,
+            report_ms=1000,
+        )
