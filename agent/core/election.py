@@ -22,7 +22,7 @@ ROWS = (
     Row("G-START", INIT, "start", ("carrier",), BACKUP, ("listen",),
         "listen first (RFC 9568 6.4.1)"),
     Row("G-UNPLUGGED", ACTIVE, "carrier_lost", (), INIT,
-        ("release", "offer_blind", "tell_peers", "disarm"),
+        ("release", "leave", "tell_peers", "disarm"),
         "our own carrier is gone: nobody reaches us, let go and say so on every other path"),
     Row("G-UNPLUGGED-2", DOUBT, "carrier_lost", (), INIT,
         ("release", "tell_peers", "disarm"),
@@ -74,8 +74,13 @@ ROWS = (
     Row("G-CLAIM", BACKUP, "word", ("ready", "take_ordered", "active_known", "claim_due"), "",
         ("claim",), "told to take the group: ask the active node to hand it over"),
     # ---- hand-over, taker
-    Row("G-TAKE-OFFER", BACKUP, "offer", ("ready",), ACTIVE, ("take", "confirm", "say_active"),
-        "the active node hands over: take, announce, then tell it"),
+    Row("G-OFFERED", BACKUP, "offer", ("ready",), "", ("ask_giver",),
+        "offered: ask whether the giver still waits, for this may have lain in a queue"),
+    Row("G-TAKE-OFFER", BACKUP, "peer_giving", ("ready", "offered"), ACTIVE,
+        ("take", "confirm", "say_active"),
+        "the active node hands over and waits: take, announce, then tell it"),
+    Row("G-TAKE-LEFT", BACKUP, "yielded", ("ready", "left_to_us"), ACTIVE, ("take", "say_active"),
+        "the active node has lost its carrier and leaves the group to this one"),
     Row("G-DECLINE", BACKUP, "offer", (), "", ("decline",), "offered, but this node is not ready"),
     Row("G-DECLINE-2", INIT, "offer", (), "", ("decline",),
         "offered, but this node has no carrier"),
@@ -131,8 +136,6 @@ ROWS = (
         "replaced while it was paused: whoever serves goes on serving"),
     Row("G-REPLACED-3", DOUBT, "peer_active", (), BACKUP,
         ("release", "yield", "follow_answer", "tell_peers"), "a peer answers that it is active"),
-    Row("G-OFFERED", DOUBT, "offer", ("ready",), ACTIVE, ("take", "confirm", "say_active"),
-        "somebody else hands over: so this node is wanted"),
     Row("G-STILL-OURS", DOUBT, "down", (), ACTIVE, ("retake", "say_active"),
         "everybody was asked and nobody says to be active: it is still ours"),
     Row("G-DOUBT-STOP", DOUBT, "stop", (), INIT, ("release", "disarm"), "told to stop"),
@@ -144,10 +147,12 @@ ROWS = (
         "the taker has it: let go"),
     Row("G-OLD-TAKEN", GIVING, "taken", (), "", (),
         "an answer to an earlier offer says nothing now"),
-    Row("G-GIVEN-SEEN", GIVING, "advert_higher", ("from_taker",), BACKUP,
-        ("release", "follow", "tell_peers"), "the taker advertises"),
-    Row("G-GIVEN-SEEN-2", GIVING, "advert_lower", ("from_taker",), BACKUP,
-        ("release", "follow", "tell_peers"), "the taker advertises"),
+    Row("G-GIVEN-SEEN", GIVING, "advert_higher", ("from_taker",), "", ("ask_sender",),
+        "the taker advertises, now or long ago: ask it"),
+    Row("G-GIVEN-SEEN-2", GIVING, "advert_lower", ("from_taker",), "", ("ask_sender",),
+        "the taker advertises, now or long ago: ask it"),
+    Row("G-GIVEN-TOLD", GIVING, "peer_active", ("from_taker",), BACKUP,
+        ("release", "follow_taker", "tell_peers"), "the taker answers that it is active: let go"),
     Row("G-LOST-2", GIVING, "advert_higher", (), BACKUP,
         ("release", "yield", "follow", "tell_peers"),
         "another active node outranks this one"),
@@ -189,6 +194,8 @@ class Kept:
         "last_advert_ms",
         "late_at",
         "offer_id",
+        "offered_by",
+        "offered_id",
         "offers",
         "order",
         "order_to",
@@ -204,6 +211,7 @@ class Kept:
         "taken_ms",
         "taker",
         "turned",
+        "well",
         "why",
     )
 
@@ -212,6 +220,7 @@ class Kept:
         self.state = INIT
         self.rule = ""
         self.ready = False
+        self.well = False
         self.why = "the agent has not spoken yet"
         self.order = ""
         self.order_to = ""
@@ -234,6 +243,8 @@ class Kept:
         self.orphaned = False
         self.self_late = False
         self.offer_id = 0
+        self.offered_by = ""  # the peer whose offer is being looked at
+        self.offered_id = 0
         self.offers = 0
         self.taker = ""
         self.suspect = ""  # the peer that was asked because of an advert in its name

@@ -184,14 +184,14 @@ class AgentCore:
         for group in groups:
             owner = self.owner(group)
             if owner and self.settings.nodes[owner].site == site:
-                return owner != self.settings.node or self._serves_well(group)
+                return self._serves(group, owner)
         return False
 
-    def _serves_well(self, group: str) -> bool:
+    def _serves(self, group: str, owner: str) -> bool:
         role = self.roles.get(group)
-        return role is not None and all(
-            care.health(self.now) in (Health.UP, Health.DEGRADED) for care in role.cares
-        )
+        if owner == self.settings.node:
+            return role is not None and role.serves_well(self.now)
+        return self.keeper is not None and self.keeper.peers[owner].groups[group][1]
 
     # ------------------------------------------------------------ outcomes
 

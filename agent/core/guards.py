@@ -35,15 +35,15 @@ def candidate(k: "KeeperCore") -> str:
 
 
 def wanted(k: "KeeperCore") -> str:
-    """Whom an owner that should let go is waiting for: a peer that is alive and not ready."""
+    """Whom an owner that should let go hands over to, or waits for to be ready; "" if it stays."""
     group = k.group
-    if group.state != ACTIVE or not (group.order == "give" or not group.ready) or candidate(k):
+    if group.state == GIVING:
+        return group.taker
+    if group.state != ACTIVE or not (group.order == "give" or not group.ready):
         return ""
     names = (group.order_to,) if group.order == "give" and group.order_to else group.config.peers
-    for name in names:
-        if name in k.peers and k.peers[name].state == peers.ALIVE:
-            return name
-    return ""
+    alive = (name for name in names if name in k.peers and k.peers[name].state == peers.ALIVE)
+    return candidate(k) or next(alive, "")
 
 
 def _first_in_line(k: "KeeperCore") -> bool:
@@ -111,6 +111,12 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "holds": lambda k: k.group.holds,
     "sender_idle": lambda k: _sender_state(k) in (INIT, BACKUP),
     "suspected": lambda k: _sender(k) == k.group.suspect,
+    "offered": lambda k: _sender(k) == k.group.offered_by != "",
+    "left_to_us": lambda k: (
+        isinstance(k.event, PeerHeard)
+        and k.event.body.get("to") == k.config.node
+        and k.event.node == k.group.active
+    ),
     "ready": lambda k: fit(k.group),
     "fit": lambda k: k.group.ready,
     "self_late": lambda k: k.group.self_late,

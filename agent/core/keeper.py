@@ -169,6 +169,7 @@ class KeeperCore:
         if not row.next or row.next == before:
             return
         peer.state = row.next
+        peer.verdict = peer.verdict if row.next == peers.ASKING else row.next
         came_back = peer.away and row.next == peers.ALIVE
         peer.away = row.next in (peers.SILENT, peers.HELD) or (peer.away and not came_back)
         if came_back or (row.next != peers.ASKING and not (before == peers.ASKING and row.quiet)):
@@ -257,6 +258,12 @@ class KeeperCore:
     def _peer_group(self, group: Kept, event: PeerHeard) -> None:
         if event.kind == "claim":
             group.claimer = event.node
+        elif event.kind == "handover":
+            number = event.body.get("id")
+            group.offered_by, group.offered_id = (
+                event.node,
+                number if isinstance(number, int) else 0,
+            )
         elif event.kind == "taken" and not event.body.get("ok"):
             self.fire(group, "declined")
             return
@@ -314,10 +321,12 @@ class KeeperCore:
         present = self._present[group.config.name]
         if event.present:
             present.add(event.address)
-            if group.state == INIT:
-                group.holds = True
+        else:
+            present.discard(event.address)
+        if group.state == INIT:
+            group.holds = bool(present)
+        if event.present:
             return
-        present.discard(event.address)
         if group.state == ACTIVE and group.holds and self.now - group.taken_ms > 1:
             self.fire(group, "address_gone")
 
@@ -329,9 +338,9 @@ class KeeperCore:
             group = self.groups.get(name)
             if group is None:
                 continue
-            if group.ready != word.ready:
+            if (group.ready, group.well) != (word.ready, word.well):
                 self.beat_due = True
-            group.ready, group.why = word.ready, word.why
+            group.ready, group.well, group.why = word.ready, word.well, word.why
             group.order, group.order_to = word.order, word.to
             group.ceiling = word.ceiling
             self._see_epoch(group, word.epoch)

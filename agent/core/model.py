@@ -114,11 +114,11 @@ class GroupDeed:
 
 @dataclass(frozen=True, slots=True)
 class PeerDeed:
-    """What the keeper says of a peer. state: unknown alive asking held silent.
+    """What the keeper says of a peer. state: unknown alive held silent.
 
-    groups: name -> (state, ready). wanted: group -> the node that the peer would hand it over to,
-    were that node ready. lost_paths: indexes of its paths by which it is not heard, while it is by
-    another one.
+    groups: name -> (state, ready); of an owner, whether its services answer. wanted: group -> the
+    node that the peer hands it over to, or would, were that node ready. lost_paths: indexes of its
+    paths by which it is not heard, while it is by another one.
     """
 
     state: str
@@ -234,6 +234,7 @@ class Word:
     ready: this node may own it. order: "" (as the rules say), "give" (hand over to `to`, or to any
     ready peer), "take" (ask the active one to hand over to us). ceiling: the highest epoch that is
     safely stored, so that the keeper may use up to it without a disk. epoch: the highest seen.
+    well: the services answer, as far as is known; only an owner's matters.
     """
 
     ready: bool
@@ -242,6 +243,7 @@ class Word:
     ceiling: int = 0
     epoch: int = 0
     why: str = ""
+    well: bool = True
 
 
 @dataclass(frozen=True, slots=True)

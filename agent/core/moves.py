@@ -115,6 +115,10 @@ def _ask_active(k: "KeeperCore") -> None:
     k.doubt_peer(k.peers[k.group.active])
 
 
+def _ask_giver(k: "KeeperCore") -> None:
+    k.doubt_peer(k.peers[k.group.offered_by])
+
+
 def _ask_sender(k: "KeeperCore") -> None:
     assert isinstance(k.event, AdvertSeen)
     k.group.suspect = k.config.sources[k.event.source]
@@ -268,11 +272,9 @@ def _offer_again(k: "KeeperCore") -> None:
     k.out.append(SendPeer(group.taker, "handover", body))
 
 
-def _offer_blind(k: "KeeperCore") -> None:
-    node = candidate(k)
-    if node:
-        _offer_to(k, node)
-        k.group.advert_at = 0
+def _leave(k: "KeeperCore") -> None:
+    body = {"group": k.group.config.name, "epoch": k.group.epoch, "to": candidate(k)}
+    k.out.append(SendPeer("", "yielded", body))
 
 
 def _keep_it(k: "KeeperCore") -> None:
@@ -287,15 +289,14 @@ def _follow_taker(k: "KeeperCore") -> None:
 
 
 def _reply(k: "KeeperCore", ok: bool) -> None:
-    event = k.event
-    assert isinstance(event, PeerHeard)
+    group = k.group
     body = {
-        "group": k.group.config.name,
-        "id": event.body.get("id"),
+        "group": group.config.name,
+        "id": group.offered_id,
         "ok": ok,
-        "epoch": k.group.epoch,
+        "epoch": group.epoch,
     }
-    k.out.append(SendPeer(event.node, "taken", body))
+    k.out.append(SendPeer(group.offered_by, "taken", body))
 
 
 def _claim(k: "KeeperCore") -> None:
@@ -320,6 +321,7 @@ EFFECTS: dict[str, Callable[["KeeperCore"], None]] = {
     "orphan": _orphan,
     "soon": _soon,
     "ask_active": _ask_active,
+    "ask_giver": _ask_giver,
     "ask_sender": _ask_sender,
     "ask_all": _ask_all,
     "take": _take,
@@ -339,7 +341,7 @@ EFFECTS: dict[str, Callable[["KeeperCore"], None]] = {
     "offer": _offer,
     "offer_claimer": _offer_claimer,
     "offer_again": _offer_again,
-    "offer_blind": _offer_blind,
+    "leave": _leave,
     "keep_it": _keep_it,
     "confirm": lambda k: _reply(k, True),
     "decline": lambda k: _reply(k, False),

@@ -93,12 +93,14 @@ class Peer:
         "round",
         "state",
         "tries",
+        "verdict",
         "wanted",
     )
 
     def __init__(self, config: KeptPeer) -> None:
         self.config = config
         self.state = UNKNOWN
+        self.verdict = UNKNOWN  # the last state but ASKING, which judges nothing yet
         self.away = False  # silent or held since it was last alive
         self.boot = 0
         self.groups: dict[str, tuple[str, bool, int]] = {}  # group -> state, ready, epoch

@@ -132,6 +132,10 @@ class Role:
                 return f"service {care.settings.name} is {care.state}, {care.health(now)}"
         return ""
 
+    def serves_well(self, now: int) -> bool:
+        """Whether every service answers, as far as is known."""
+        return all(care.health(now) in (Health.UP, Health.DEGRADED) for care in self.cares)
+
     def startable(self, now: int) -> str:
         """ "" where a cold standby could be brought up now, else why not."""
         if self.broken():

@@ -43,6 +43,9 @@ def answered(core: "KeeperCore", peer: Peer, event: PeerHeard) -> None:
         if event.node not in group.config.peers:
             continue
         state = peer.claims(name)[0]
+        if state == GIVING and group.offered_by == event.node:
+            core.fire(group, "peer_giving")
+        group.offered_by = "" if group.offered_by == event.node else group.offered_by
         if state in (ACTIVE, GIVING) or (state == DOUBT and group.state != DOUBT):
             if event.node in (group.active, group.suspect) or group.state == DOUBT:
                 core.fire(group, "peer_active")

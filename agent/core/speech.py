@@ -18,7 +18,7 @@ def states(core: "KeeperCore") -> dict[str, list[Any]]:
         core.group = group
         found[name] = [
             group.state,
-            fit(group) and group.plugged and not group.stopping,
+            group.well if group.state in HOLDING else fit(group) and group.plugged,
             group.epoch if group.state in HOLDING else group.epoch_seen,
             wanted(core),
         ]
@@ -49,7 +49,7 @@ def report(core: "KeeperCore") -> None:
     }
     known = {
         name: PeerDeed(
-            peer.state,
+            peer.verdict,
             str(peer.boot),
             {g: (v[0], v[1]) for g, v in peer.groups.items()},
             dict(peer.wanted),

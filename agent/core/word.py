@@ -48,7 +48,7 @@ def _word(core: "AgentCore", role: Role) -> Word:
     order, to = role.order, role.order_to
     if not order and _failback_due(core, role):
         order = "take"
-    return Word(ready, order, to, role.ceiling, role.epoch, why)
+    return Word(ready, order, to, role.ceiling, role.epoch, why, role.serves_well(core.now))
 
 
 def _failback_due(core: "AgentCore", role: Role) -> bool:

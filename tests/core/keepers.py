@@ -232,6 +232,11 @@ def taken(node: str, number: int, ok: bool = True, epoch: int = 0) -> PeerHeard:
     return heard(node, "taken", {"group": "sbc", "id": number, "ok": ok, "epoch": epoch})
 
 
+def still_gives(play: KeeperPlay, node: str) -> PeerHeard:
+    """The giver's fresh answer to what it is being asked: it waits for the taker."""
+    return answer(node, play.core.peers[node].round, "giving")
+
+
 def claim(node: str) -> PeerHeard:
     return heard(node, "claim", {"group": "sbc"})
 

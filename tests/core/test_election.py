@@ -37,9 +37,11 @@ from tests.core.keepers import (
     beat,
     claim,
     handover,
+    heard,
     neighbour,
     offers,
     says,
+    still_gives,
     taken,
     word,
     yielded,
@@ -342,18 +344,6 @@ def test_an_adopted_group_gets_a_new_epoch_with_the_agents_first_word():
     assert play.group.epoch == 7
 
 
-def test_a_doubt_that_meets_an_offer_is_wanted():
-    play = adopted().given(word())
-    assert (
-        play
-        >> handover("lon2", 3, epoch=8)
-        << TakeAddresses("sbc", 3, 9)
-        << says("lon1")
-        << ANNOUNCE
-        << ANY(SendPeer, node="lon2", kind="taken")
-    )
-
-
 def test_told_to_stop_in_doubt_it_lets_go():
     assert adopted() >> Told("stop") << RELEASE << Finish()
 
@@ -448,11 +438,17 @@ def test_without_carrier_while_it_waits_for_the_taker_it_lets_go():
     assert (play.state, play.group.deadline()) == ("init", 0)
 
 
-def test_the_taker_takes_announces_and_only_then_says_so():
+def test_an_offer_is_looked_at_before_it_is_taken():
     play = backup()
+    assert play >> handover("lon1", 3, epoch=4) << asks("lon1") << ARP_LON1
+    assert play.state == "backup"
+
+
+def test_the_taker_takes_announces_and_only_then_says_so():
+    play = backup().given(handover("lon1", 3, epoch=4))
     assert (
         play
-        >> handover("lon1", 3, epoch=4)
+        >> still_gives(play, "lon1")
         << TakeAddresses("sbc", 3, 5)
         << says("lon2")
         << ANNOUNCE
@@ -460,16 +456,25 @@ def test_the_taker_takes_announces_and_only_then_says_so():
     )
 
 
+def test_an_offer_that_its_giver_has_given_up_is_not_taken():
+    play = backup().given(handover("lon1", 3))
+    play.given(answer("lon1", play.core.peers["lon1"].round, "active"))
+    assert no_takeover(play)
+    assert play.state == "backup"
+
+
 def test_the_same_offer_again_is_answered_again_and_taken_once():
     play = backup().given(handover("lon1", 3))
+    play.given(still_gives(play, "lon1"))
     assert play >> handover("lon1", 3) << ANY(SendPeer, node="lon1", kind="taken")
 
 
 def test_the_givers_last_advert_does_not_look_like_a_conflict():
     play = backup("lon2").given(handover("lon1", 3))
+    play.given(still_gives(play, "lon1"))
     assert play >> advert("lon1", 250) >> advert("lon1", 1)
     assert play.state == "active"
-    play.given(after(1000))
+    play.given(after(1000), beat("lon1", "active"))
     play.given(advert("lon1", 250))
     assert play.state == "backup"
 
@@ -505,10 +510,13 @@ def test_a_declined_offer_keeps_the_group_and_is_not_repeated_at_once():
 
 
 @pytest.mark.parametrize(("priority", "rule"), [(190, "G-GIVEN-SEEN-2"), (250, "G-GIVEN-SEEN")])
-def test_the_takers_advert_is_as_good_as_its_word(priority, rule):
+def test_the_takers_advert_is_asked_about_for_it_may_be_old(priority, rule):
     play = active().given(word(order="give"))
-    assert play >> advert("lon2", priority) << RELEASE
-    assert play.rules()[-1] == rule
+    play.given(advert("lon2", priority))
+    assert (play.rules()[-1], play.state) == (rule, "giving")
+    number = play.core.peers["lon2"].round
+    assert play >> answer("lon2", number, "active") << RELEASE
+    assert play.rules()[-1] == "G-GIVEN-TOLD"
 
 
 def test_a_named_taker_is_the_only_one_that_is_offered():
@@ -584,10 +592,19 @@ def test_a_claim_of_a_peer_that_is_not_ready_is_not_granted():
 # ---------------------------------------------------------------- carrier
 
 
-def test_an_owner_without_carrier_lets_go_and_offers_on_every_other_path():
+def test_an_owner_without_carrier_lets_go_and_leaves_the_group_to_a_ready_peer():
     play = active()
-    assert play >> UNPLUGGED << RELEASE << offers("lon2")
+    left = {"group": "sbc", "epoch": play.group.epoch, "to": "lon2"}
+    assert play >> UNPLUGGED << RELEASE << SendPeer("", "yielded", left)
     assert play.state == "init"
+
+
+def test_whom_an_unplugged_owner_names_takes_at_once():
+    left = {"group": "sbc", "epoch": 4, "to": "lon2"}
+    assert backup() >> heard("lon1", "yielded", left) << TAKE << says("lon2") << ANNOUNCE
+    play = backup()
+    assert play >> heard("lon1", "yielded", left | {"to": "lon3"})
+    assert play.state == "backup"
 
 
 def test_the_peers_hear_at_once_that_it_let_go():

@@ -49,6 +49,7 @@ from tests.core.keepers import (
     neighbour,
     offers,
     says,
+    still_gives,
     taken,
     word,
     yielded,
@@ -232,7 +233,7 @@ def test_a_neighbour_answer_after_the_verdict_says_that_the_node_lives():
 def test_a_beat_says_state_readiness_epoch_and_whom_it_waits_for():
     play = active()
     assert own_beats(play, after(1000)) == [["active", True, 1, ""]]
-    assert own_beats(play, NOT_READY)[-1][:2] == ["giving", False]
+    assert own_beats(play, word(False, well=False))[-1] == ["giving", False, 1, "lon2"]
     play = backup().given(NOT_READY)
     assert own_beats(play, READY)[-1] == ["backup", True, 4, ""]
 
@@ -290,9 +291,11 @@ def test_an_epoch_rises_with_each_owner():
 def test_an_epoch_never_rises_above_what_is_stored():
     play = backup().given(word(ceiling=5))
     play.given(handover("lon1", 1, epoch=4))
+    play.given(still_gives(play, "lon1"))
     assert (play.state, play.group.epoch) == ("active", 5)
     play = backup().given(word(ceiling=4))
     play.given(handover("lon1", 1, epoch=4))
+    play.given(still_gives(play, "lon1"))
     assert play.state == "backup"
 
 

@@ -8,9 +8,10 @@ hear each other may both own one.
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
-from agent.core.keeping import RefreshAddresses, ReleaseAddresses, TakeAddresses
+from agent.core.keeping import AdvertSeen, RefreshAddresses, ReleaseAddresses, TakeAddresses, Woken
 from agent.core.model import (
     Alarm,
     ControlService,
@@ -39,6 +40,8 @@ LATE_PACKETS_MS = 4_000
 JUST_HELD_MS = 1_500
 ORPHANED_MS = LIFETIME_S * 1000 + 500
 ANSWERED_MS = 30_000
+MOST_ORDERS = 16
+ORDERS_MS = 120_000
 RACE_MS = 200  # two that become ready together may both take: it is settled at once
 FLAP_MS = 20_000
 FORCED_MS = 90_000
@@ -67,6 +70,9 @@ class Judge:
         self.moves: dict[str, list[int]] = {group: [] for group in world.town.groups}
         self.asked: dict[int, bool] = {}
         self.zone_epoch: dict[str, int] = {}
+        self.orders: defaultdict[tuple[str, str], deque[int]] = defaultdict(
+            lambda: deque(maxlen=MOST_ORDERS)
+        )
         self.liveness = Liveness(self)
 
     def fail(self, rule: str, text: str) -> None:
@@ -235,11 +241,11 @@ class Judge:
         now, network = self.agenda.now, self.world.network
         if owner.leaving or self.said(owner, group) != "active":
             return
-        if (
-            now - node.kernel.misled_ms < WELL_MS
-            or now - self.taken_ms[group, owner.name] < RACE_MS
-        ):
-            return  # it cannot know: it stood still, or both took at one moment
+        together = now - self.taken_ms[group, owner.name] < RACE_MS
+        if together and isinstance(node.keeper.hearing, Woken):
+            return  # each waited for the other, and both took at one moment
+        if now - node.kernel.misled_ms < WELL_MS:
+            return  # it stood still and cannot know
         for path in range(network.paths):
             if network.fair_for_ms(node.name, owner.name, path) < WELL_MS:
                 return
@@ -268,8 +274,9 @@ class Judge:
                 continue
             held = group in self.world.nodes[name].kernel.held
             later = self.taken_ms.get((group, name), -1) >= self.taken_ms[group, node.name]
-            if self.world.network.fair_for_ms(name, node.name, 0) < LATE_PACKETS_MS:
-                return  # what comes from there may be seconds old
+            fair_ms = self.world.network.fair_for_ms(name, node.name, 0)
+            if isinstance(process.hearing, AdvertSeen) and fair_ms < LATE_PACKETS_MS:
+                return  # it may be seconds old and does not say so
             left_ms = now - self.left_ms.get((group, name), -JUST_HELD_MS)
             if held or (later and left_ms < JUST_HELD_MS):
                 return
@@ -309,6 +316,17 @@ class Judge:
         if action.op_id not in process.intents:
             self.fail("not-journalled", f"{process.node.name} does {action} and wrote no intent")
         process.intents.discard(action.op_id)
+        if isinstance(action, ControlService):
+            self._restless(process.node.name, action.group)
+
+    def _restless(self, node: str, group: str) -> None:
+        """Starting and stopping a service for ever helps nobody."""
+        orders = self.orders[node, group]
+        orders.append(self.agenda.now)
+        if len(orders) == MOST_ORDERS and orders[-1] - orders[0] < ORDERS_MS:
+            self.fail(
+                "restless", f"{node} gave {MOST_ORDERS} orders for {group} in {ORDERS_MS} ms"
+            )
 
     def names_written(self, process: AgentProcess, action: UpdateNames) -> None:
         before = self.zone_epoch.get(action.geo, 0)

@@ -44,6 +44,7 @@ class KeeperProcess(Process):
         super().__init__(node, world)
         self.said: KeeperSaid | None = None
         self.words: dict[str, Word] = {}  # as its core knows them
+        self.hearing: Any = None  # what it acts on now
         self.words_ms = 0  # on the node's own clock
         self.ready_ms: dict[str, int] = {}  # group -> since when its agent calls it ready
         self.hands = {
@@ -82,6 +83,7 @@ class KeeperProcess(Process):
                 for name, word in event.words.items()
                 if word.ready
             }
+        self.hearing = event
         super().take_in(event)
 
     def woken(self, due_ms: int) -> Woken:

@@ -172,6 +172,25 @@ STORIES = (
         minutes=8.0,
     ),
     Story(
+        "cold-switchover",
+        "the standby that was being started for it went down as soon as it was ready",
+        tuple(
+            Fault(40_000 + 60_300 * n, "switchover", node=f"lon{1 + n % 2}", group=A)
+            for n in range(4)
+        ),
+        street(standby=Standby.COLD, paths=1),
+        minutes=7.0,
+    ),
+    Story(
+        "stale-holds",
+        "an address put back in the very moment in which the carrier went was taken for ours later",
+        tuple(
+            Fault(30_000 + at_ms, kind, 9_000, node, group=A)
+            for at_ms, node in ((0, "lon1"), (40_000, "lon2"), (80_000, "lon1"))
+            for kind in ("address-deleted", "nic-down")
+        ),
+    ),
+    Story(
         "world-to-the-broken",
         "names were sent to a site whose owner had a dead service",
         (
