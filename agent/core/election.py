@@ -205,6 +205,7 @@ class Kept:
         "repeats",
         "rule",
         "self_late",
+        "size",
         "state",
         "stopping",
         "suspect",
@@ -217,6 +218,7 @@ class Kept:
 
     def __init__(self, config: KeptGroup) -> None:
         self.config = config
+        self.size = sum(len(router.addresses) for router in config.routers)
         self.state = INIT
         self.rule = ""
         self.ready = False

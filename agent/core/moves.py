@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 OFFER_GAP_MS = 40
 REPEATS = 2  # announcements after the first one of a take-over
 REPEAT_MS = 400
+REFRESH_MS = 30_000  # an owner says again that it is, at least this rarely
+REFRESH_EACH_MS = 100  # and more rarely the more addresses there are
 ANNOUNCE_GAP_MS = 200
 INTERVAL_CAP_MS = 10_000  # an active node advertising 40 s must not make us wait for minutes
 
@@ -198,9 +200,12 @@ def _advertise(k: "KeeperCore") -> None:
     _refresh(k)
     k.out.append(SendAdvert(group.config.name, priority_now(group)))
     group.advert_at = k.now + group.config.advert_ms
-    if group.repeats and k.now - group.announced_ms >= REPEAT_MS:
+    quiet_ms = k.now - group.announced_ms
+    if group.repeats and quiet_ms >= REPEAT_MS:
         group.repeats -= 1
         _announce_once(k)
+    elif quiet_ms >= max(REFRESH_MS, REFRESH_EACH_MS * group.size):
+        _announce_once(k)  # a network may have been mute when it was said
 
 
 def _announce_once(k: "KeeperCore") -> None:

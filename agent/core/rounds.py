@@ -79,7 +79,10 @@ def watch_peers(core: "KeeperCore") -> None:
     for peer in core.peers.values():
         quiet = core.now - peer.heard_ms
         lost = tuple(n for n, at in enumerate(peer.path_ms) if core.now - at > 2 * limit)
+        before = peer.lost_paths
         peer.lost_paths = lost if quiet <= limit and len(lost) < len(peer.path_ms) else ()
+        if not set(before) <= set(peer.lost_paths):
+            everywhere(core, peer, "peer_back")  # by that path nobody heard what was said meanwhile
         if peer.state == peers.ALIVE and quiet > limit:
             core.doubt_peer(peer)
         elif peer.state in (peers.HELD, peers.SILENT) and quiet > limit + REASK_MS:

@@ -58,6 +58,7 @@ class AgentProcess(Process):
         self.keeper_heard_ms = 0
         self.keeper_lost = False
         self.unstored: list[Alarm] = []  # what a full disk could not keep
+        self.told_ms = 0  # when it last told something
         self.standing: dict[str, Severity] = {}
         self.intents: set[int] = set()  # written down and not yet acted on
         self.hands = {
@@ -273,6 +274,7 @@ class AgentProcess(Process):
 
     def tell(self, action: Tell) -> None:
         self.world.judge.alarming(self, action.alarm)
+        self.told_ms = self.agenda.now
         if self.node.disk.full:
             self.unstored.append(action.alarm)
         else:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 UNSERVED_MS = 20_000
 SICK_OWNER_MS = 240_000
+DELIVERED_MS = 3_000
 ONE_OWNER_MS = 15_000
 
 
@@ -134,5 +135,6 @@ class Liveness:
         orphans = {i for name, i in known if name == node.name} - set(node.agent.standing)
         if orphans and node.disk.mended_ms < 0:
             self.judge.fail("alarm-orphaned", f"{node.name} no longer knows of {orphans}")
-        if node.disk.spool or node.agent.unstored:
+        quiet = self.agenda.now - node.agent.told_ms > DELIVERED_MS
+        if quiet and (node.disk.spool or node.agent.unstored):
             self.judge.fail("trap-lost", f"{node.name} still keeps {node.disk.spool[:2]}")

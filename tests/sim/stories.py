@@ -191,6 +191,14 @@ STORIES = (
         ),
     ),
     Story(
+        "mute-lan",
+        "moved by the second network while the first was mute, and never announced after",
+        (
+            Fault(40_000, "switch-mute", 9_000, "lon1"),
+            Fault(40_100, "switchover", node="lon1", group=A),
+        ),
+    ),
+    Story(
         "world-to-the-broken",
         "names were sent to a site whose owner had a dead service",
         (

@@ -125,6 +125,7 @@ class World:
         self._faults_begun = 0
         self._requests = 0
         self.asked_ms = -1
+        self.disturbed_ms = -1  # when a fault last began or ended
         self.forced_ms: dict[str, int] = {}  # group or geo -> when somebody insisted
 
     # ---------------------------------------------------------------- asked by the rest
@@ -190,6 +191,7 @@ class World:
 
     def _begin(self, number: int, fault: Fault) -> None:
         self.note(f"fault {fault}")
+        self.disturbed_ms = self.agenda.now
         heal = APPLY[fault.kind](self, fault)
         if heal is not None:
             self._heals[number] = heal
@@ -199,6 +201,7 @@ class World:
         heal = self._heals.pop(number, None)
         if heal is not None:
             self.note(f"over {self.faults[number]}")
+            self.disturbed_ms = self.agenda.now
             heal()
 
     def _mend(self) -> None:
