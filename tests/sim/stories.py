@@ -191,6 +191,27 @@ STORIES = (
         ),
     ),
     Story(
+        "answered-twice",
+        "one answer made a taker take and at once let go again, while the giver let go as well",
+        (Fault(311_357, "freeze", 35_918, "lon1"),),
+        street(groups=2, failback=Failback.AFTER),
+        minutes=9.0,
+        seed=3754,
+    ),
+    Story(
+        "expired-while-away",
+        "an owner in doubt renewed addresses that had expired, beside the new owner",
+        (
+            Fault(299_557, "pause-keeper", 7_404, "lon2"),
+            Fault(299_582, "address-deleted", 0, "lon2", group=A),
+            Fault(299_980, "freeze", 8_133, "lon2"),
+            Fault(399_557, "pause-keeper", 7_404, "lon1"),
+            Fault(399_582, "address-deleted", 0, "lon1", group=A),
+            Fault(399_980, "freeze", 8_133, "lon1"),
+        ),
+        minutes=9.0,
+    ),
+    Story(
         "mute-lan",
         "moved by the second network while the first was mute, and never announced after",
         (
