@@ -17,7 +17,7 @@ HOLDING = (ACTIVE, DOUBT, GIVING)
 
 ROWS = (
     # ---- start, carrier
-    Row("G-ADOPT", INIT, "start", ("carrier", "holds"), DOUBT, ("doubt",),
+    Row("G-ADOPT", INIT, "start", ("carrier", "holds"), DOUBT, ("adopt", "doubt"),
         "our addresses are here already: this keeper was restarted, so ask who has the group now"),
     Row("G-START", INIT, "start", ("carrier",), BACKUP, ("listen",),
         "listen first (RFC 9568 6.4.1)"),
@@ -139,6 +139,10 @@ ROWS = (
     Row("G-STILL-OURS", DOUBT, "down", (), ACTIVE, ("retake", "say_active"),
         "everybody was asked and nobody says to be active: it is still ours"),
     Row("G-DOUBT-STOP", DOUBT, "stop", (), INIT, ("release", "disarm"), "told to stop"),
+    Row("G-DOUBT-LOST", DOUBT, "advert_due", ("!holds",), "", ("rest",),
+        "nothing is held any more: nothing is renewed before everybody was asked", quiet=True),
+    Row("G-DOUBT-OLD", DOUBT, "advert_due", ("expired",), "", ("rest",),
+        "what was held has expired: nothing is renewed before everybody was asked", quiet=True),
     Row("G-DOUBT-HOLD", DOUBT, "advert_due", (), "", ("refresh", "rest"),
         "keep the addresses while asking", quiet=True),
     # ---- giving

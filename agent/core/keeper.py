@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.core import peer as peers
 from agent.core import rounds, speech
-from agent.core.election import ACTIVE, BACKUP, HOLDING, INIT, Kept, rank
+from agent.core.election import ACTIVE, BACKUP, DOUBT, HOLDING, INIT, Kept, rank
 from agent.core.guards import priority_now
 from agent.core.keeping import (
     AddressSeen,
@@ -323,7 +323,7 @@ class KeeperCore:
             present.add(event.address)
         else:
             present.discard(event.address)
-        if group.state == INIT:
+        if group.state in (INIT, DOUBT):
             group.holds = bool(present)
         if event.present:
             return

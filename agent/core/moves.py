@@ -221,6 +221,11 @@ def _rest(k: "KeeperCore") -> None:
     k.group.advert_at = k.now + min(k.group.config.advert_ms, k.config.refresh_ms)
 
 
+def _adopt(k: "KeeperCore") -> None:
+    """The kernel has them now, and nobody knows for how long still: renew them first."""
+    k.group.refreshed_ms = k.now - k.config.refresh_ms
+
+
 def _doubt(k: "KeeperCore") -> None:
     group = k.group
     group.advert_at = k.now
@@ -338,6 +343,7 @@ EFFECTS: dict[str, Callable[["KeeperCore"], None]] = {
     "advertise": _advertise,
     "announce_once": _announce_once,
     "rest": _rest,
+    "adopt": _adopt,
     "doubt": _doubt,
     "release": _release,
     "yield": _yield,

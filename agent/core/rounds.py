@@ -4,7 +4,7 @@
 from typing import TYPE_CHECKING
 
 from agent.core import peer as peers
-from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING
+from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, Kept
 from agent.core.keeping import PacketRefused, PeerHeard
 from agent.core.model import Decision
 from agent.core.peer import Peer
@@ -39,21 +39,26 @@ def answered(core: "KeeperCore", peer: Peer, event: PeerHeard) -> None:
     peer.heard_ms = core.now
     core.learn(peer, event.body)
     core.fire_peer(peer, "answered")
-    for name, group in core.groups.items():
-        if event.node not in group.config.peers:
-            continue
-        state = peer.claims(name)[0]
-        if state == GIVING and group.offered_by == event.node:
-            core.fire(group, "peer_giving")
-        group.offered_by = "" if group.offered_by == event.node else group.offered_by
-        if state in (ACTIVE, GIVING) or (state == DOUBT and group.state != DOUBT):
-            if event.node in (group.active, group.suspect) or group.state == DOUBT:
-                core.fire(group, "peer_active")
-        elif group.active == event.node:
-            core.fire(group, "peer_idle")
-        if group.suspect == event.node:
-            group.suspect = ""
+    for group in core.groups.values():
+        if event.node in group.config.peers:
+            _told(core, group, event.node, peer.claims(group.config.name)[0])
     settle_doubts(core)
+
+
+def _told(core: "KeeperCore", group: Kept, node: str, state: str) -> None:
+    """What a fresh answer means to one group."""
+    if group.offered_by == node:  # it is about its offer, and about nothing else
+        if state == GIVING:
+            core.fire(group, "peer_giving")
+        group.offered_by = group.suspect = ""
+        return
+    if state in (ACTIVE, GIVING) or (state == DOUBT and group.state != DOUBT):
+        if node in (group.active, group.suspect) or group.state == DOUBT:
+            core.fire(group, "peer_active")
+    elif group.active == node:
+        core.fire(group, "peer_idle")
+    if group.suspect == node:
+        group.suspect = ""
 
 
 def everywhere(core: "KeeperCore", peer: Peer, event: str) -> None:
