@@ -11,8 +11,6 @@ import gc
 import os
 import selectors
 import signal
-import socket
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -40,13 +38,12 @@ from agent.core.keeping import (
 )
 from agent.core.kit import Kit, load
 from agent.core.talk import dump_said, load_words
+from agent.datagram import letters, notify, open_box, trusted
 from agent.places import AGENT_SOCKET, KEEPER_SOCKET, KIT, LIFELINE
 from agent.ports import PortError
 from agent.wiring import Hands, keeper_hands
 
 AGENT_HUNG_MS = 5_000  # an agent that spoke and then says nothing for so long is killed
-WORD_BYTES = 1 << 20
-CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 REAL_TIME_PRIORITY = 50
 
 
@@ -63,7 +60,7 @@ class Keeper:
         self._agent = str(run_dir / AGENT_SOCKET)
         self._agent_pid = 0
         self._word_ms = 0
-        self._local = _listen(run_dir / KEEPER_SOCKET)
+        self._local = open_box(run_dir / KEEPER_SOCKET)
         self._told: list[str] = []
         self._wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write)
@@ -128,13 +125,8 @@ class Keeper:
                 self.feed(event)
 
     def _words(self) -> Iterator[KeeperEvent]:
-        while True:
-            try:
-                data, ancillary, _, _ = self._local.recvmsg(WORD_BYTES, socket.CMSG_SPACE(12))
-            except BlockingIOError:
-                return
-            pid, uid, _ = CREDENTIALS.unpack(ancillary[0][2])
-            if uid not in (0, os.geteuid()):
+        for data, pid, uid in letters(self._local):
+            if not trusted(uid):
                 yield PacketRefused(
                     "word-foreign", f"uid {uid}", "only our own agent may speak here"
                 )
@@ -190,28 +182,9 @@ class Keeper:
         self.hands.close()
 
 
-def _listen(path: Path) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    local.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    local.setblocking(False)
-    local.bind(str(path))
-    path.chmod(0o600)
-    return local
-
-
 def say(text: str) -> None:
     """To the supervisor's or the unit's log."""
     print(f"standpipe keeper: {text}", file=sys.stderr, flush=True)
-
-
-def notify(state: str) -> None:
-    """sd_notify(3), where systemd asked for it."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if path:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
-            bell.sendto(state.encode(), "\0" + path[1:] if path[0] == "@" else path)
 
 
 def _hurry() -> None:

@@ -73,6 +73,7 @@ class Ledger:
     async def _write_all(self) -> None:
         while self._held or self._alarms:
             records, alarms = list(self._held), list(self._alarms)
+            told = bool(alarms)
             self._held.clear()
             self._alarms.clear()
             try:
@@ -82,6 +83,9 @@ class Ledger:
                 self._alarms.extendleft(reversed(alarms))
                 self._fail(str(error))
                 return
+            if told:
+                for event in self._spooled.values():
+                    event.set()
             self._mend()
 
     def _put(self, records: list[dict[str, Any]], alarms: list[Callable[[], object]]) -> None:
@@ -104,8 +108,6 @@ class Ledger:
         if self.store.mended != self._mended:
             self._mended = self.store.mended
             self._fail(self._mended)
-        for event in self._spooled.values():
-            event.set()
         if self._failed:
             self._failed = ""
             self._failing.clear()

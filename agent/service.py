@@ -11,7 +11,6 @@ import gc
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -42,17 +41,16 @@ from agent.core.model import (
 from agent.core.peer import agent_answer
 from agent.core.settings import CheckSettings, Settings
 from agent.core.talk import dump_words, load_said
-from agent.keeper import CREDENTIALS, notify
+from agent.datagram import letters, notify, open_box, trusted
 from agent.ledger import Ledger
 from agent.loop import Loop, error_word
-from agent.places import AGENT_SOCKET, KEEPER_SOCKET, KIT, LIFELINE
+from agent.places import AGENT_SOCKET, KEEPER_SOCKET, KIT, LIFELINE, arguments
 from agent.ports import Check, PortError, Watch
 from agent.prepare import read_settings
 from agent.wiring import Wiring, peerlink
 
 WORD_EVERY_S = 0.25
 KEEPER_HUNG_MS = 1_000  # its report comes every 250 ms
-REPORT_BYTES = 1 << 20
 FORGE_AGAIN_S = 5.0
 HISTORY_SAMPLES = 2000  # of each resource
 KEEP_SAMPLES_MS = 60_000
@@ -84,7 +82,7 @@ class Agent:
         self._keeper_pid = 0
         self._keeper_ms = 0
         self._keeper_lost = False
-        self._local = self._listen()
+        self._local = open_box(self.run_dir / AGENT_SOCKET)
         self._stop = asyncio.Event()
         self._failed = False
         self._reloading: asyncio.Task[None] | None = None
@@ -123,16 +121,6 @@ class Agent:
 
     # ------------------------------------------------------------ the keeper
 
-    def _listen(self) -> socket.socket:
-        path = self.run_dir / AGENT_SOCKET
-        path.unlink(missing_ok=True)
-        local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        local.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        local.setblocking(False)
-        local.bind(str(path))
-        path.chmod(0o600)
-        return local
-
     def tell_keeper(self, words: dict[str, Word]) -> None:
         """At once, and again with each beat."""
         with contextlib.suppress(OSError):  # it is away, or its queue is full: the next beat tells
@@ -140,13 +128,8 @@ class Agent:
             self._local.sendto(dump_words(given), str(self.run_dir / KEEPER_SOCKET))
 
     def _hear_keeper(self) -> None:
-        while True:
-            try:
-                data, ancillary, _, _ = self._local.recvmsg(REPORT_BYTES, socket.CMSG_SPACE(12))
-            except BlockingIOError:
-                return
-            pid, uid, _ = CREDENTIALS.unpack(ancillary[0][2])
-            if uid not in (0, os.geteuid()):
+        for data, pid, uid in letters(self._local):
+            if not trusted(uid):
                 continue
             self._keeper_pid, self._keeper_ms = pid, now_ms()
             self._keeper_lost = False
@@ -276,14 +259,7 @@ class Agent:
 
     async def _forge(self) -> str:
         """A new kit, made in a process that ends; what it complained of, "" if nothing."""
-        argv = ["-m", "agent.prepare", "--run-dir", str(self.run_dir)]
-        argv += ["--state-dir", str(self.options.state_dir)]
-        if self.options.watch_only:
-            argv += ["--watch-only"]
-        else:
-            argv += ["--config", str(self.options.config)]
-        if self.options.node:
-            argv += ["--node", self.options.node]
+        argv = ["-m", "agent.prepare", *arguments(self.options)]
         forging = await asyncio.create_subprocess_exec(
             sys.executable, *argv, stderr=asyncio.subprocess.PIPE
         )
@@ -299,10 +275,19 @@ class Agent:
         complaint = await self._forge()
         if complaint:
             print(f"standpipe agent: {complaint}", file=sys.stderr, flush=True)
-            await asyncio.sleep(FORGE_AGAIN_S)
-        elif self._keeper_pid:
+        else:
+            self._mind_gaps(load_kit((self.run_dir / KIT).read_bytes()))
             os.kill(self._keeper_pid, signal.SIGUSR1)
-            await asyncio.sleep(FORGE_AGAIN_S)
+        await asyncio.sleep(FORGE_AGAIN_S)
+
+    def _mind_gaps(self, kit: Kit) -> None:
+        """A group whose interfaces were not all there at forging cannot be kept here."""
+        for name, group in kit.groups.items():
+            threats = self.core.roles[name].threats
+            if group.missing:
+                threats["kit"] = "; ".join(group.missing)
+            else:
+                threats.pop("kit", None)
 
     async def _kit(self) -> Kit:
         """The kit of this configuration: forged already by `standpipe run`, else forged now."""
@@ -328,9 +313,7 @@ class Agent:
         if lifeline.isdigit():
             running.add_reader(int(lifeline), self._stop.set)
         kit = await self._kit()
-        for name, group in kit.groups.items():
-            if group.missing:
-                self.core.roles[name].threats["kit"] = "; ".join(group.missing)
+        self._mind_gaps(kit)
         work = asyncio.ensure_future(self.loop.run(self._workers()))
         await asyncio.sleep(0)  # from here on the loop takes events
         if problems:

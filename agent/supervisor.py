@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from agent.places import KIT, LIFELINE
+from agent.places import KIT, LIFELINE, arguments
 
 SLOWEST_RESTART_S = 5.0
 FIRST_RESTART_S = 0.05
@@ -79,16 +79,8 @@ def prepare(options: argparse.Namespace) -> bool:
     """Check the configuration and forge the kit, in a process that ends; False: it was refused."""
     options.run_dir.mkdir(parents=True, exist_ok=True)
     options.state_dir.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "agent.prepare", *_places(options)]
+    argv = [sys.executable, "-m", "agent.prepare", *arguments(options)]
     return subprocess.run(argv, check=False).returncode == 0
-
-
-def _places(options: argparse.Namespace) -> list[str]:
-    argv = ["--run-dir", str(options.run_dir), "--state-dir", str(options.state_dir)]
-    if options.watch_only:
-        return [*argv, "--watch-only"]
-    argv += ["--config", str(options.config)]
-    return [*argv, "--node", options.node] if options.node else argv
 
 
 def main(options: argparse.Namespace) -> int:
@@ -103,7 +95,7 @@ def main(options: argparse.Namespace) -> int:
         signal.signal(number, lambda signum, _: heard.append(signum))
     signal.set_wakeup_fd(wake_write)
     command = [sys.executable, "-m", "agent.cli"]
-    places = _places(options)
+    places = arguments(options)
     children = [
         Child("keeper", [*command, "keeper", *places], lifeline),
         Child("agent", [*command, "agent", *places], lifeline),

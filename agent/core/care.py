@@ -89,7 +89,6 @@ class Care:
         "budget",
         "checks",
         "detail",
-        "event",
         "group",
         "late_at",
         "may_act",
@@ -115,7 +114,6 @@ class Care:
         self.op_id = 0
         self.late_at = 0
         self.now = 0
-        self.event = ""
         self.detail = ""
 
     def health(self, now: int) -> Health:

@@ -247,10 +247,9 @@ class AgentCore:
             if deed.state in HELD:
                 self.fire_role(role, "took")
                 role.last_owner = self.settings.node
-            elif role.state == ACTIVE:
-                self.fire_role(role, "left")
-                role.last_owner = deed.active or role.last_owner
             else:
+                if role.state == ACTIVE:
+                    self.fire_role(role, "left")
                 role.last_owner = deed.active or role.last_owner
             self._settle_standby(role)
         operate.settle(self)
@@ -283,7 +282,7 @@ class AgentCore:
 
     def fire_role(self, role: Role, event: str) -> None:
         """One event into a group's table, with its record."""
-        role.now, role.event = self.now, event
+        role.now = self.now
         before = role.state
         choice = roles.TABLE.choose(before, event, role)
         row = choice.row

@@ -73,7 +73,6 @@ class Geo:
         "began_ms",
         "detail",
         "epoch",
-        "event",
         "late_at",
         "now",
         "observe_at",
@@ -117,7 +116,6 @@ class Geo:
         self.agree = False
         self.written = False
         self.detail = ""
-        self.event = ""
         self.now = 0
 
 

@@ -100,7 +100,7 @@ def _ready_claimer(k: "KeeperCore") -> bool:
     return ready and state == BACKUP
 
 
-def fit(group: Kept) -> bool:
+def may_take(group: Kept) -> bool:
     """Ready by the agent's word, and with an epoch left that is stored safely."""
     stored = max(group.epoch, group.epoch_seen) < group.ceiling
     return group.ready and stored and not group.stopping
@@ -117,7 +117,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
         and k.event.body.get("to") == k.config.node
         and k.event.node == k.group.active
     ),
-    "ready": lambda k: fit(k.group),
+    "ready": lambda k: may_take(k.group),
     "fit": lambda k: k.group.ready,
     "self_late": lambda k: k.group.self_late,
     "active_known": lambda k: k.group.active in k.peers,

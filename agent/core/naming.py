@@ -63,7 +63,7 @@ def observed(core: "AgentCore", geo: Geo, event: Outcome) -> None:
 
 def fire_geo(core: "AgentCore", geo: Geo, event: str) -> None:
     """One event into a name's table, with its record."""
-    geo.now, geo.event = core.now, event
+    geo.now = core.now
     before = geo.state
     choice = geos.TABLE.choose(before, event, geo)
     row = choice.row

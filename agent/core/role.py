@@ -55,7 +55,6 @@ class Role:
         "deed_active",
         "deed_state",
         "epoch",
-        "event",
         "force_until",
         "last_owner",
         "maintenance",
@@ -82,7 +81,6 @@ class Role:
         self.cold = settings.standby is Standby.COLD
         self.state = STANDBY
         self.rule = ""
-        self.event = ""
         self.now = 0
         self.deed_state = ""
         self.deed_active = ""
@@ -196,7 +194,7 @@ TABLE: Table[Role] = Table("role", STATES, ROWS, GUARDS, EFFECTS)
 
 def fire(care: Care, event: str, now: int) -> Row | None:
     """One event into a service's table; the row that was taken."""
-    care.now, care.event = now, event
+    care.now = now
     choice = cares.TABLE.choose(care.state, event, care)
     if choice.row is None:
         return None

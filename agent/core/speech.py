@@ -4,7 +4,7 @@
 from typing import TYPE_CHECKING, Any
 
 from agent.core.election import HOLDING
-from agent.core.guards import fit, wanted
+from agent.core.guards import may_take, wanted
 from agent.core.keeping import Report, SendPeer
 from agent.core.model import GroupDeed, KeeperSaid, PeerDeed
 
@@ -18,7 +18,7 @@ def states(core: "KeeperCore") -> dict[str, list[Any]]:
         core.group = group
         found[name] = [
             group.state,
-            group.well if group.state in HOLDING else fit(group) and group.plugged,
+            group.well if group.state in HOLDING else may_take(group) and group.plugged,
             group.epoch if group.state in HOLDING else group.epoch_seen,
             wanted(core),
         ]
