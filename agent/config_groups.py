@@ -4,10 +4,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.config_duration import duration_ms
+from agent.config_duration import duration_ms, duration_text
 from agent.config_forms import floating_address, interface_name
 from agent.config_lines import At
 from agent.config_nodes import Addresses
+from agent.config_outsiders import read_gateways, read_plain_peers, read_priorities
+from agent.config_routes import Owner, RouteClaims, read_routes
 from agent.config_section import Section, did_you_mean, listed
 from agent.config_services import read_services
 from agent.core.settings import AddressSettings, Failback, GroupSettings, NodeSettings, Standby
@@ -19,6 +21,7 @@ LATER_EXCLUSIVE = {
 }
 LATER_STANDBY = {"realtime": 'use "hot": the standby runs, live sessions are not drained'}
 LATER_SETTINGS = "keep the files the same on its nodes with what you use today (rsync, Ansible)"
+HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 
 Router = tuple[str, str, int, int]
@@ -36,39 +39,57 @@ class Claims:
 def read_groups(
     root: Section, nodes: Mapping[str, NodeSettings], claims: Claims
 ) -> dict[str, GroupSettings]:
-    """The groups, as the file orders them."""
-    return {
-        name: _read_group(name, table, nodes, claims) for name, table in root.named("group").items()
-    }
+    """The groups, as the file orders them. All addresses first: others must not be among them."""
+    tables = root.named("group")
+    owners = {name: _read_owner(name, table, nodes, claims) for name, table in tables.items()}
+    routes = RouteClaims(claims.addresses)
+    return {name: _read_group(table, owners[name], routes) for name, table in tables.items()}
 
 
-def _read_group(
+def _read_owner(
     name: str, table: Section, nodes: Mapping[str, NodeSettings], claims: Claims
-) -> GroupSettings:
+) -> Owner:
     own_nodes = _read_own_nodes(table, nodes)
     sites = {nodes[node].site for node in own_nodes}
     if len(sites) > 1:
         why = f"in sites {listed(sorted(sites))}: addresses move within one site; make a group"
         table.note("nodes", why + " in each and join them with [geo.NAME]")
+    addresses = _read_addresses(name, table, sites or {""}, claims)
+    paths = {path for node in own_nodes for path in nodes[node].paths}
+    return Owner(name, own_nodes, addresses, paths)
+
+
+def _read_group(table: Section, owner: Owner, routes: RouteClaims) -> GroupSettings:
+    addresses = owner.addresses
     standby = Standby(table.choice("standby", ("hot", "cold"), Standby.HOT.value, LATER_STANDBY))
     table.choice("exclusive", ("segment",), "segment", LATER_EXCLUSIVE)
     table.later("settings", LATER_SETTINGS)
     failback, failback_ms = _read_failback(table)
-    addresses = _read_addresses(name, table, sites or {""}, claims)
     services = read_services(table, standby, {address.address for address in addresses})
+    plain_peers = read_plain_peers(table, addresses, routes.addresses)
+    hand_over = table.choice("hand_over", ("overlap", "break-first"), "overlap")
     group = GroupSettings(
-        name=name,
-        nodes=own_nodes,
+        name=owner.group,
+        nodes=owner.nodes,
         addresses=addresses,
         services=services,
         standby=standby,
         failback=failback,
         failback_ms=failback_ms,
         advert_ms=_read_advert(table),
-        hold_ms=table.duration("hold", 10_000, 100, 3_600_000),
+        hold_ms=table.duration("hold", 10_000, 100, HOUR_MS),
         unicast=not table.flag("multicast", False),
         checksum_pseudo=table.choice("checksum", ("pseudo", "plain"), "pseudo") == "pseudo",
         probation_ms=table.duration("probation", 30_000, 0, DAY_MS),
+        priorities=read_priorities(table),
+        plain_peers=plain_peers,
+        gateways=read_gateways(table, plain_peers, addresses, routes.addresses),
+        routes=read_routes(table, owner, routes),
+        break_first=hand_over == "break-first",
+        drain_ms=_read_drain(table),
+        virtual_mac=table.flag("virtual_mac", False),
+        link_local_first=_read_link_local_first(table, addresses),
+        announce_command=table.text("announce"),
     )
     table.close()
     return group
@@ -112,6 +133,21 @@ def _read_advert(table: Section) -> int:
         why = f'VRRP counts hundredths of a second (RFC 9568, 5.2.7); did you mean "{near_ms}ms"'
         table.note("advert", why)
     return advert_ms
+
+
+def _read_drain(table: Section) -> int:
+    drain_ms = table.duration("drain", 0, 0, HOUR_MS)
+    if drain_ms % 1000:
+        near = duration_text(-(-drain_ms // 1000) * 1000)
+        table.note("drain", f'the kernel counts lifetimes in seconds; did you mean "{near}"')
+    return drain_ms
+
+
+def _read_link_local_first(table: Section, addresses: tuple[AddressSettings, ...]) -> bool:
+    wanted = table.flag("link_local_first", False)
+    if wanted and addresses and all(it.family == 4 for it in addresses):
+        table.note("link_local_first", "is about IPv6 addresses, and this group has none")
+    return wanted
 
 
 def _read_addresses(

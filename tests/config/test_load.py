@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,16 @@ def test_the_sample_is_taken_by_each_of_its_nodes() -> None:
     assert settings.geos["voice"].groups == {"london": "sbc-london", "paris": "sbc-paris"}
     assert [group.name for group in settings.own_groups()] == ["sbc-paris"]
     assert settings.digest == hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
+
+
+def test_what_the_sample_has_behind_marks_is_taken_as_well(tmp_path: Path) -> None:
+    whole, count = re.subn(r"(?m)^# (?=[a-z_]+ = )", "", SAMPLE.read_text())
+    path = tmp_path / "standpipe.toml"
+    path.write_text(whole)
+    group = load(path, "lon1", check_files=False).groups["sbc-london"]
+    assert count > 12
+    assert (group.priorities, group.plain_peers) == ((200, 190), ("10.1.0.9", "fe80::9"))
+    assert (group.drain_ms, group.routes[0].source) == (10_000, "10.1.0.101")
 
 
 def test_one_address_or_many(tmp_path: Path) -> None:

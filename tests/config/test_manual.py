@@ -30,6 +30,8 @@ address = "10.0.0.2/24"
 interface = "eth0"
 vrid = 1
 {STRANGER}
+[[group.g.route]]
+{STRANGER}
 [[group.g.service]]
 unit = "x"
 alive = [{{ tcp = "a:1", {STRANGER} }}]
