@@ -12,6 +12,14 @@ from agent.cli_socket import Unanswered, ask, cleaned, complain, show_json
 
 WITHIN_S = 10.0
 FAR_S = 253_402_300_800  # the year 10000
+SENSES = {
+    "well": "whoever was asked there answers",
+    "hears": "frames come in, and there is nobody to ask",
+    "unanswered": "frames come in, but nobody who is asked answers",
+    "deaf": "nothing comes in, or the gateway does not answer",
+    "unknown": "nobody had to look yet, or nothing comes in and there is nobody to ask",
+}
+"""What an interface was found to hear at the last look, for people."""
 KIND_COLOURS = {"alarm": "yellow", "operator": "bold", "outcome": "", "decision": "green"}
 
 
@@ -80,6 +88,13 @@ def explanation(detail: dict[str, Any], paint: Paint) -> list[str]:
         if steps:
             lines.append("  what would change that:")
         lines += ["    " + "  ".join(step).rstrip() for step in steps]
+        plain = now.get("plain_peers") or []
+        if plain:
+            lines.append(f"  plain peers, known by their adverts alone: {', '.join(plain)}")
+    senses = detail.get("senses") or {}
+    lines += [""] if senses else []
+    for interface, sense in senses.items():
+        lines.append(f"{paint(f'link {interface}', 'bold')} is {sense}: {SENSES.get(sense, '?')}")
     return lines
 
 

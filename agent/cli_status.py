@@ -230,6 +230,9 @@ def _nodes(group: dict[str, Any], detail: dict[str, Any], paint: Paint) -> str:
         dot = paint.health(health) if health != "unknown" else ("○" if paint.fancy else "o")
         note = state if name == owner or not alive else f"{state}, {'' if ready else 'not '}ready"
         drawn.append(f"{dot} {name} {paint(note, '' if ready or name == owner else 'yellow')}")
+    plain = group.get("plain_peers")
+    if owner and isinstance(plain, list) and owner in plain:
+        drawn.append(f"{paint.health('up')} plain peer {owner} has it")
     why = f"   {paint(str(group['why']), 'dim')}" if group.get("why") else ""
     return "   ".join(drawn) + why
 
@@ -333,6 +336,10 @@ def _foot(detail: dict[str, Any], paint: Paint) -> list[str]:
         words.append(
             "store ok" if store.get("ok") else paint(f"STORE: {store.get('detail')}", "red")
         )
+    senses = detail.get("senses")
+    for interface, sense in senses.items() if isinstance(senses, dict) else ():
+        if sense in ("deaf", "unanswered"):
+            words.append(paint(f"{interface} {sense}", "red"))
     if config.get("digest"):
         words.append(f"config {str(config['digest'])[:12]}")
     lines = [paint("  ".join(words), "dim")] if words else []

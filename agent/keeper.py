@@ -32,8 +32,10 @@ from agent.core.keeping import (
     Report,
     SendAdvert,
     SendPeer,
+    Sense,
     TakeAddresses,
     Told,
+    TrafficSeen,
     Woken,
 )
 from agent.core.kit import Kit, load
@@ -45,6 +47,7 @@ from agent.wiring import Hands, keeper_hands
 
 AGENT_HUNG_MS = 5_000  # an agent that spoke and then says nothing for so long is killed
 REAL_TIME_PRIORITY = 50
+ANNOUNCED_AT_ONCE = 100  # addresses; then timers and packets are looked at before the next ones
 
 
 class Keeper:
@@ -62,6 +65,7 @@ class Keeper:
         self._word_ms = 0
         self._local = open_box(run_dir / KEEPER_SOCKET)
         self._told: list[str] = []
+        self._announcing: dict[str, int] = {}  # group -> the address that is to be announced next
         self._wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write)
         signal.signal(signal.SIGTERM, lambda *_: self._told.append("stop"))
@@ -83,7 +87,7 @@ class Keeper:
         gc.freeze()
         notify("READY=1")
         while not self.finished:
-            wait_ms = self.core.deadline() - now_ms()
+            wait_ms = 0 if self._announcing else self.core.deadline() - now_ms()
             ready = self._selector.select(max(0, wait_ms) / 1000)
             if ready:
                 self._drain({key.fd for key, _ in ready})
@@ -95,6 +99,8 @@ class Keeper:
                 self.feed(Woken(due))
                 self._watch_agent(now)
                 notify("WATCHDOG=1")
+            if self._announcing:
+                self._announce(*next(iter(self._announcing.items())))
 
     def feed(self, event: KeeperEvent) -> None:
         """One event in, its actions out."""
@@ -158,17 +164,35 @@ class Keeper:
             case TakeAddresses(group, lifetime_s):
                 self._check(group, hands.addresses.take(group, lifetime_s))
             case Announce(group):
-                hands.neighbour.announce(group)
-            case ReleaseAddresses(group):
-                self._check(group, hands.addresses.release(group))
-            case AskNeighbour(interface, address):
-                hands.neighbour.ask(interface, address)
+                self._announce(group, 0)
+            case ReleaseAddresses(group, keep_s):
+                self._announcing.pop(group, None)
+                self._check(group, hands.addresses.release(group, keep_s))
+            case AskNeighbour() | Sense():
+                self._look(action)
             case Report(said):
                 said.counters.update(hands.counters())
                 with contextlib.suppress(OSError):  # the agent is away: it will hear the next one
                     self._local.sendto(dump_said(said), self._agent)
             case Finish():
                 self.finished = True
+
+    def _look(self, action: AskNeighbour | Sense) -> None:
+        hands = self.hands
+        if isinstance(action, AskNeighbour):
+            hands.neighbour.ask(action.interface, action.address)
+            return
+        packets = hands.addresses.traffic(action.interface)  # before any answer can come
+        asked = hands.neighbour.ask_witnesses(action.interface) if action.ask else 0
+        self.feed(TrafficSeen(action.interface, packets, asked))
+
+    def _announce(self, group: str, start: int) -> None:
+        """A slice: nothing waits for the announcements of a thousand addresses."""
+        following = self.hands.neighbour.announce(group, start, ANNOUNCED_AT_ONCE)
+        if following:
+            self._announcing[group] = following
+        else:
+            self._announcing.pop(group, None)
 
     def _check(self, group: str, result: tuple[bool, str]) -> None:
         ok, detail = result
@@ -215,7 +239,10 @@ def main(options: argparse.Namespace) -> int:
             if group.missing:  # the agent says so, and has it forged again when that changes
                 del kit.keeping.groups[name]
         kit.keeping.boot = int.from_bytes(os.urandom(8), "big") >> 1 | 1
-        keeper = Keeper(kit, keeper_hands(kit), run_dir)
+        hands = keeper_hands(kit)
+        for complaint in hands.addresses.prepare():
+            say(complaint)
+        keeper = Keeper(kit, hands, run_dir)
     except (PortError, ValueError, OSError) as error:
         say(str(error))
         return 1

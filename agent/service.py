@@ -22,6 +22,7 @@ from typing import Any
 from agent.clock import now_ms
 from agent.config import ConfigError, load
 from agent.console import Console
+from agent.core import announcing
 from agent.core.engine import AgentCore
 from agent.core.keeping import PacketRefused, WordGiven
 from agent.core.kit import Kit
@@ -49,8 +50,10 @@ from agent.ports import Check, PortError, Watch
 from agent.prepare import read_settings
 from agent.wiring import Wiring, peerlink
 
-WORD_EVERY_S = 0.25
-KEEPER_HUNG_MS = 1_000  # its report comes every 250 ms
+WORD_EVERY_MS = 1_000  # at once where something changes
+WORDS_A_HOLD = 4  # and so often within the shortest `hold`: one that is lost proves nothing
+KEEPER_HUNG_MS = 1_400  # its report comes every second; its addresses outlive that by another
+PAUSED_MS = 200
 FORGE_AGAIN_S = 5.0
 HISTORY_SAMPLES = 2000  # of each resource
 KEEP_SAMPLES_MS = 60_000
@@ -76,6 +79,10 @@ class Agent:
             for group in settings.own_groups()
             for service in group.services
         }
+        for group in settings.own_groups():
+            if group.announce_command:
+                told = announcing.command(group, settings.node)
+                services[group.name, told.name] = self.wiring.service(told)
         names = {name: self.wiring.names(geo) for name, geo in settings.geos.items()}
         self.loop = Loop(self.core, self.ledger, services, names, self.tell_keeper)
         self.ledger.trouble = self.loop.feed
@@ -140,20 +147,31 @@ class Agent:
 
     async def _beat(self) -> None:
         """Our own word, and an eye on the keeper's: hung is worse than dead, so it is killed."""
-        beat_ms = now_ms()
+        holds = [group.hold_ms for group in self.settings.own_groups()]
+        every_ms = min([WORD_EVERY_MS, *(hold_ms // WORDS_A_HOLD for hold_ms in holds)])
+        word_ms = due_ms = now_ms()
         while True:
-            self.tell_keeper(self.loop.words)
-            late_ms, beat_ms = now_ms() - beat_ms, now_ms()
-            if self._keeper_ms and late_ms > KEEPER_HUNG_MS / 2:
-                self._keeper_ms = beat_ms  # we were paused ourselves: its silence proves nothing
-            quiet_ms = beat_ms - self._keeper_ms
-            if self._keeper_ms and quiet_ms > KEEPER_HUNG_MS and not self._keeper_lost:
-                self._keeper_lost = True
-                self.loop.feed(KeeperLost(f"nothing heard from it for {quiet_ms} ms: killed"))
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(self._keeper_pid, signal.SIGKILL)
-            notify("WATCHDOG=1")
-            await asyncio.sleep(WORD_EVERY_S)
+            now = now_ms()
+            if now >= word_ms:
+                self.tell_keeper(self.loop.words)
+                notify("WATCHDOG=1")
+                word_ms = now + every_ms
+            if self._keeper_ms and now - due_ms > PAUSED_MS:
+                self._keeper_ms = now  # we were paused ourselves: its silence proves nothing
+            self._watch_keeper(now)
+            due_ms = word_ms
+            if self._keeper_ms and not self._keeper_lost:
+                due_ms = min(due_ms, self._keeper_ms + KEEPER_HUNG_MS + 1)
+            await asyncio.sleep(max(0, due_ms - now_ms()) / 1000)
+
+    def _watch_keeper(self, now: int) -> None:
+        quiet_ms = now - self._keeper_ms
+        if not self._keeper_ms or self._keeper_lost or quiet_ms <= KEEPER_HUNG_MS:
+            return
+        self._keeper_lost = True
+        self.loop.feed(KeeperLost(f"nothing heard from it for {quiet_ms} ms: killed"))
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self._keeper_pid, signal.SIGKILL)
 
     def _answer_peers(self, kit: Kit) -> Callable[[], None]:
         """A peer that misses our keeper asks us: the node is here."""

@@ -19,7 +19,7 @@ from agent.places import KIT, LIFELINE, arguments
 
 SLOWEST_RESTART_S = 5.0
 FIRST_RESTART_S = 0.05
-SETTLED_S = 10.0
+SETTLED_S = 2.0  # one that lived so long was at work: its address must not wait
 STOP_WITHIN_S = 4.0
 
 

@@ -81,6 +81,16 @@ KINDS: dict[str, Kind] = {
         "duplicateInformation", 25),
     "trap-undelivered": Kind(Severity.WARNING, "an NMS does not take its traps, they are kept",
         "transmitFailure", 26),
+    "address-conflict": Kind(Severity.MAJOR, "a stranger answers for an address that is ours",
+        "duplicateInformation", 27),
+    "address-removed": Kind(Severity.MINOR, "another program removes an address that is ours",
+        "configurationOrCustomizationError", 28),
+    "interface-deaf": Kind(Severity.MAJOR, "an interface hears nothing, or is not heard",
+        "lANError", 29),
+    "router-disagrees": Kind(Severity.WARNING, "a router of ours is not set as this node is",
+        "configurationOrCustomizationError", 30),
+    "announce-failed": Kind(Severity.MAJOR, "the command that announces a group failed",
+        "softwareProgramError", 31),
 }
 # fmt: on
 

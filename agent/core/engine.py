@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from agent.core import naming, notice, operate, tending, word
+from agent.core import announcing, naming, network, notice, operate, tending, word
 from agent.core import role as roles
 from agent.core.alarm import AlarmBook
 from agent.core.care import Care
@@ -26,6 +26,7 @@ from agent.core.model import (
     ConfigAccepted,
     ConfigRefused,
     Decision,
+    GroupDeed,
     Health,
     KeepEpoch,
     KeeperLost,
@@ -49,6 +50,7 @@ from agent.core.settings import Settings
 TICK_MS = 1000
 KEPT_DECISIONS = 256
 HELD = ("active", "doubt", "giving")
+BACKUP = "backup"
 
 
 class AgentCore:
@@ -87,6 +89,7 @@ class AgentCore:
         self.pending: list[operate.Pending] = []
         self.packets: dict[str, tuple[int, int]] = {}  # kind -> (count, when it last grew)
         self.wrong_since: dict[tuple[str, str], int] = {}  # (alarm kind, subject)
+        self.calm_at: dict[tuple[str, str], int] = {}  # the same: when nothing new means over
         self.geos = {
             name: Geo(
                 geo, partial(naming.ask, self), partial(naming.reply, self), self.site_answers
@@ -108,7 +111,9 @@ class AgentCore:
             role.epoch = role.ceiling = epochs.get(f"group:{group.name}", 0)
             if epochs.get(f"owned:{group.name}", 0) > epochs.get(f"left:{group.name}", 0):
                 role.state = PROBATION  # it owned the group and never let go: it fell
-        notice.recall(self, standing)
+        for alarm in standing:  # whoever was told of it must hear of its end
+            self.alarms.restore(alarm, now)
+            network.recall(self, alarm)
         for name, geo in self.geos.items():
             geo.epoch = epochs.get(f"geo:{name}", 0)
 
@@ -166,7 +171,7 @@ class AgentCore:
         return self.now < self.maintenance_until
 
     def owner(self, group: str) -> str:
-        """The node that is known to serve the group; "" if none is."""
+        """The node, or the plain peer's address, that is known to have the group; "" if none."""
         said = self.keeper
         if said is None:
             return ""
@@ -176,14 +181,17 @@ class AgentCore:
         for name, peer in said.peers.items():
             if peer.state == "alive" and peer.groups.get(group, ("", False))[0] in HELD:
                 return name
-        return ""
+        role = self.roles.get(group)
+        if role is None or role.deed_state != BACKUP or role.orphaned:
+            return ""
+        return role.plain_active()
 
     def site_answers(self, site: str) -> bool:
         """Whether a group that serves some name at `site` is seen to be in service there."""
         groups = {geo.groups[site] for geo in self.settings.geos.values() if site in geo.groups}
         for group in groups:
             owner = self.owner(group)
-            if owner and self.settings.nodes[owner].site == site:
+            if owner in self.settings.nodes and self.settings.nodes[owner].site == site:
                 return self._serves(group, owner)
         return False
 
@@ -219,6 +227,8 @@ class AgentCore:
                 role.ceiling = max(role.ceiling, ceiling)
         elif what == "geo" and subject.op_id == event.op_id:
             naming.outcome(self, subject, event)
+        elif what == "announce":
+            announcing.ended(self, subject, event)
         return True
 
     # ------------------------------------------------------------ the keeper
@@ -231,7 +241,7 @@ class AgentCore:
         for decision in event.decisions:
             if decision.machine != "packets":
                 self.decided(decision)
-        notice.keeper_noticed(self, before, event)
+        network.noticed(self, before, event)
         changed = before is None or before.groups != event.groups or before.peers != event.peers
         if not changed and not event.decisions:
             return False
@@ -239,21 +249,27 @@ class AgentCore:
             deed = event.groups.get(name)
             if deed is None:
                 continue
-            role.deed_state, role.deed_active = deed.state, deed.active
-            role.orphaned = deed.orphaned
             if before is None and deed.tenure:
                 role.epoch = deed.epoch  # this keeper served before this agent was started
-            role.epoch = max(role.epoch, deed.epoch)
-            if deed.state in HELD:
-                self.fire_role(role, "took")
-                role.last_owner = self.settings.node
-            else:
-                if role.state == ACTIVE:
-                    self.fire_role(role, "left")
-                role.last_owner = deed.active or role.last_owner
+            self._hear_deed(role, deed)
+            announcing.heard(self, role, deed, event.decisions)
             self._settle_standby(role)
         operate.settle(self)
         return True
+
+    def _hear_deed(self, role: Role, deed: GroupDeed) -> None:
+        role.deed_state, role.deed_active = deed.state, deed.active
+        role.orphaned = deed.orphaned
+        role.epoch = max(role.epoch, deed.epoch)
+        if deed.state in HELD:
+            self.fire_role(role, "took")
+            role.last_owner = self.settings.node
+            return
+        if role.state == ACTIVE:
+            self.fire_role(role, "left")
+        if role.plain_active():
+            self._tell_move(role, deed.active)  # it cannot say so itself
+        role.last_owner = deed.active or role.last_owner
 
     def _settle_standby(self, role: Role) -> None:
         """What a node without the addresses has to do: come up, or go down again."""
@@ -269,12 +285,6 @@ class AgentCore:
             self.fire_role(role, "wanted")
         elif role.state == STARTING and role.deed_active not in ("", me):
             self.fire_role(role, "served")
-
-    def _packet_refused(self, event: PacketRefused) -> bool:
-        count = self.packets.get(event.kind, (0, 0))[0] + 1
-        self.packets[event.kind] = (count, self.now)
-        self.raise_alarm("packet-refused", f"{event.kind} from {event.source}", event.detail)
-        return False
 
     def _keeper_gone(self, event: KeeperLost) -> None:
         self.keeper_lost = event.why
@@ -310,35 +320,19 @@ class AgentCore:
             op_id = self.begin("mark", role)
             self.note("intent", f"group {name}", f"{mark} epoch {role.epoch}", op_id=op_id)
             self.out.append(KeepEpoch(op_id, f"{mark}:{name}", role.epoch))
-        moved = role.last_owner not in ("", self.settings.node)
-        if role.state == ACTIVE and before != ACTIVE and moved:
-            text = f"from {role.last_owner} to {self.settings.node} under epoch {role.epoch}"
-            self.raise_alarm("group-moved", f"group {name}", text)
+        if role.state == ACTIVE and before != ACTIVE:
+            self._tell_move(role, self.settings.node)
         if role.state == QUARANTINE:
             self.raise_alarm("group-quarantined", f"group {name}", row.why)
         elif before == QUARANTINE:
             self.clear_alarm("group-quarantined", f"group {name}", row.why)
 
-    # ------------------------------------------------------------ people, files
-
-    def _config_refused(self, event: ConfigRefused) -> None:
-        self.config_problems = event.problems
-        first = event.problems[0] if event.problems else "unreadable"
-        more = f" (and {len(event.problems) - 1} more)" if len(event.problems) > 1 else ""
-        self.raise_alarm("config-refused", "configuration", f"{first}{more}; the old one stays")
-
-    def _config_accepted(self, event: ConfigAccepted) -> None:
-        self.config_problems = ()
-        self.note("config", "configuration", "accepted", digest=event.digest)
-        self.clear_alarm("config-refused", "configuration", "the file on disk is in force")
-
-    def _store_failed(self, event: StoreFailed) -> None:
-        self.store_failed = event.detail
-        self.raise_alarm("store-failed", "store", event.detail)
-
-    def _store_mended(self, _: StoreMended) -> None:
-        self.store_failed = ""
-        self.clear_alarm("store-failed", "store", "it can be written again")
+    def _tell_move(self, role: Role, to: str) -> None:
+        if role.last_owner in ("", to):
+            return
+        under = "" if role.plain_active() else f" under epoch {role.epoch}"
+        text = f"from {role.called(role.last_owner)} to {role.called(to)}{under}"
+        self.raise_alarm("group-moved", f"group {role.settings.name}", text)
 
     # ------------------------------------------------------------ time
 
@@ -357,11 +351,14 @@ class AgentCore:
                 naming.fire_geo(self, geo, "late")
         naming.observe(self)
         notice.watch_time(self)
+        if self.keeper is not None:
+            network.watch(self, self.keeper)
         operate.settle(self)
         return None
 
     def _tick_role(self, role: Role) -> None:
         role.maintenance = self.maintained()
+        announcing.watch(self, role)
         for care in role.cares:
             if role.state == ACTIVE and care.state == "off":
                 tending.fire_care(self, care, "serving")
@@ -386,11 +383,11 @@ _HANDLERS: dict[type, Any] = {
     Outcome: AgentCore._outcome,
     KeeperSaid: AgentCore._keeper_said,
     KeeperLost: AgentCore._keeper_gone,
-    PacketRefused: AgentCore._packet_refused,
+    PacketRefused: network.packet_refused,
     Asked: operate.asked,
-    ConfigRefused: AgentCore._config_refused,
-    ConfigAccepted: AgentCore._config_accepted,
-    StoreFailed: AgentCore._store_failed,
-    StoreMended: AgentCore._store_mended,
+    ConfigRefused: notice.config_refused,
+    ConfigAccepted: notice.config_accepted,
+    StoreFailed: notice.store_failed,
+    StoreMended: notice.store_mended,
     Ticked: AgentCore._ticked,
 }

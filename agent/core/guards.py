@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.core import peer as peers
+from agent.core import sense
 from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, INIT, Kept
 from agent.core.keeping import AdvertSeen, PeerHeard
 
@@ -13,7 +14,17 @@ if TYPE_CHECKING:
 
 RETRY_MS = 1000  # between tries of something that was declined
 OFFERS = 6
+WINS = 3  # adverts that should have ended the other one's, and did not,
+WINS_PLAIN = 10  # and where it cannot say by another path that it does not hear us
+PUT_BACKS = 5  # removals by a foreign hand
+PUT_BACKS_WITHIN_MS = 10_000
+JUST_ANSWERED_MS = 120
+LOST_LATELY_MS = 3_000
+STOOD_MS = 100
+DEFENCES = 10
+DEFENCES_WITHIN_MS = 10_000
 UNFIT_PRIORITY = 1
+OWNER_PRIORITY = 255  # RFC 9568 5.2.4
 
 
 def priority_now(group: Kept) -> int:
@@ -70,11 +81,76 @@ def claimant(k: "KeeperCore") -> str:
     return ""
 
 
+def last_ready(k: "KeeperCore") -> str:
+    """The peer that was ready when it was last heard: this node may be the deaf one."""
+    name = k.group.config.name
+    return next((n for n in k.group.config.peers if k.peers[n].claims(name)[1]), "")
+
+
 def _sender(k: "KeeperCore") -> str:
     event = k.event
     if isinstance(event, AdvertSeen):
-        return k.config.sources.get(event.source, "")
+        return k.name_of(k.group, event.source)
     return event.node if isinstance(event, PeerHeard) else ""
+
+
+def _unheard(k: "KeeperCore") -> bool:
+    """The sender goes on although this node outranks it, and it hears its network: ours is mute."""
+    name = _sender(k)
+    if name in k.group.config.plain:
+        return k.group.wins >= WINS_PLAIN
+    return (
+        k.group.wins >= WINS
+        and _sender_state(k) == ACTIVE
+        and k.peers[name].hears.get(k.group.config.name, False)
+    )
+
+
+def _peer_serves(k: "KeeperCore") -> bool:
+    """A live peer says that it is active, and hears its network; not the giver of a moment ago."""
+    name, group = claimant(k), k.group
+    return (
+        name != ""
+        and k.peers[name].claims(group.config.name)[0] == ACTIVE
+        and k.peers[name].hears.get(group.config.name, False)
+        and k.now - group.taken_ms > RETRY_MS
+    )
+
+
+def _other_serves(k: "KeeperCore") -> bool:
+    """Somebody else than the sender is active, and well: nothing must be taken from it."""
+    name, giver = k.group.config.name, _sender(k)
+    return k.group.active in k.group.config.plain or any(
+        peer.state == peers.ALIVE and peer.claims(name)[0] == ACTIVE and peer.hears.get(name, False)
+        for node, peer in k.peers.items()
+        if node != giver and node in k.group.config.peers
+    )
+
+
+def _rival_outranks(k: "KeeperCore") -> bool:
+    """The peer that is back says that it is active too, and it is preferred."""
+    name, config = _sender(k), k.group.config
+    return name in config.peers[: config.place] and k.peers[name].claims(config.name)[0] == ACTIVE
+
+
+def _outranks(k: "KeeperCore") -> bool:
+    return k.group.config.priority > k.group.active_priority
+
+
+def _alone(k: "KeeperCore") -> bool:
+    """Whether every peer is there and says to be no owner: a stranger's claim is a stranger's."""
+    group = k.group
+    return all(
+        k.peers[name].state == peers.ALIVE
+        and k.peers[name].claims(group.config.name)[0] in (INIT, BACKUP)
+        for name in group.config.peers
+    )
+
+
+def _link_answers(k: "KeeperCore") -> bool:
+    """Whether somebody answered on each interface while the last questions were asked."""
+    ears = sense.ears_of(k, k.group)
+    return all(k.now - ear.answered_ms <= JUST_ANSWERED_MS for ear in ears)
 
 
 def _sender_state(k: "KeeperCore") -> str:
@@ -106,12 +182,41 @@ def may_take(group: Kept) -> bool:
     return group.ready and stored and not group.stopping
 
 
+def recent(times_ms: list[int], now: int, within_ms: int) -> int:
+    """How many of them are no older."""
+    return sum(now - at < within_ms for at in times_ms)
+
+
 GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "carrier": lambda k: k.group.plugged,
+    "owner": lambda k: k.group.config.priority == OWNER_PRIORITY,
+    "deaf": lambda k: sense.deaf(k, k.group),
+    "gateway_answers": lambda k: sense.gateway_answers(k, k.group),
+    "stone_deaf": lambda k: sense.stone_deaf(k, k.group),
+    "found_deaf": lambda k: sense.found_deaf(k, k.group),
+    "peer_answers": lambda k: any(
+        k.peers[name].state == peers.ALIVE for name in k.group.config.peers
+    ),
+    "link_answers": _link_answers,
+    "plain_active": lambda k: k.group.active in k.group.config.plain,
+    "plain_there": lambda k: bool(k.group.config.plain),
+    "from_plain": lambda k: _sender(k) in k.group.config.plain,
+    "to_plain": lambda k: not k.group.taker,
+    "outranks": _outranks,
+    "last_ready": lambda k: last_ready(k) != "",
+    "peer_serves": _peer_serves,
+    "other_serves": _other_serves,
+    "unheard": _unheard,
+    "alone": _alone,
+    "undefended": lambda k: recent(k.group.defended, k.now, DEFENCES_WITHIN_MS) < DEFENCES,
+    "tussle": lambda k: recent(k.group.put_back, k.now, PUT_BACKS_WITHIN_MS) >= PUT_BACKS,
+    "had_it": lambda k: k.group.had_it and bool(k.group.config.peers),
     "holds": lambda k: k.group.holds,
     "sender_idle": lambda k: _sender_state(k) in (INIT, BACKUP),
     "suspected": lambda k: _sender(k) == k.group.suspect,
     "offered": lambda k: _sender(k) == k.group.offered_by != "",
+    "lost_lately": lambda k: 0 < k.now - k.lost_ms < LOST_LATELY_MS,
+    "rival_outranks": _rival_outranks,
     "left_to_us": lambda k: (
         isinstance(k.event, PeerHeard)
         and k.event.body.get("to") == k.config.node
@@ -135,6 +240,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "ready_claimer": _ready_claimer,
     "right_round": _right_round,
     "offers_left": lambda k: k.group.offers < OFFERS,
+    "stood_still": lambda k: k.now - k.group.advert_at > max(STOOD_MS, k.group.config.advert_ms),
     "expired": lambda k: k.now - k.group.refreshed_ms >= k.config.lifetime_s * 1000,
     "stopping": lambda k: k.group.stopping,
     "just_taken": lambda k: (

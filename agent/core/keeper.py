@@ -10,13 +10,14 @@ because *we* slept says nothing about a peer.
 
 from typing import Any
 
+from agent.core import adverts, rounds, sense, speech
 from agent.core import peer as peers
-from agent.core import rounds, speech
-from agent.core.election import ACTIVE, BACKUP, DOUBT, HOLDING, INIT, Kept, rank
-from agent.core.guards import priority_now
+from agent.core.election import ACTIVE, BACKUP, DOUBT, HOLDING, INIT, Kept
 from agent.core.keeping import (
+    AddressAsked,
     AddressSeen,
     AdvertSeen,
+    AskNeighbour,
     Finish,
     KeeperAction,
     KeeperEvent,
@@ -26,14 +27,17 @@ from agent.core.keeping import (
     NeighbourSeen,
     PacketRefused,
     PeerHeard,
-    SendPeer,
     Told,
+    TrafficSeen,
     Woken,
     WordGiven,
 )
 from agent.core.model import Decision
 from agent.core.moves import TABLE
 from agent.core.peer import Peer, PeerContext
+
+EARLY_MS = 100  # beats and reports may be so early: one waking does for several
+SAME_AGAIN_MS = 10_000  # a rule that changes no state is on record once in so long
 
 
 class KeeperCore:
@@ -55,23 +59,33 @@ class KeeperCore:
         self.counters: dict[str, int] = {}
         self.offer_round = 0
         self.beat_due = True
+        self.lost_ms: int = 0  # when a peer that was there fell silent
         self._context = PeerContext(config.asks, config.ask_gap_ms)
-        self._routers = {
+        self.routers = {
             (router.interface, router.family, router.vrid): self.groups[name]
             for name, group in config.groups.items()
             for router in group.routers
         }
-        self._asked = {
+        self.asked = {
             address: self.peers[name]
             for name, peer in config.peers.items()
             for _, address in peer.asked
         }
-        self._own: dict[str, Kept] = {
+        self.own: dict[str, Kept] = {
             address: self.groups[name]
             for name, group in config.groups.items()
             for router in group.routers
             for address in router.addresses
         }
+        self.ears = sense.ears(config)
+        self.arrivals = {  # (peer, path) -> the interface by which it comes
+            (name, path): interface
+            for name, peer in config.peers.items()
+            for interface, address in peer.asked
+            for path, theirs in enumerate(peer.paths)
+            if theirs == address
+        }
+        self.macs: dict[str, str] = {}  # MAC -> the node that was seen there
         self._present: dict[str, set[str]] = {name: set() for name in self.groups}
         self.beat_at = now
         self.report_at = now
@@ -96,7 +110,7 @@ class KeeperCore:
         _HANDLERS[type(event)](self, event)
         if self.beat_due:
             speech.beat(self)
-        if self._awake and (self.report_due or now >= self.report_at):
+        if self._awake and (self.report_due or now >= self.report_at - EARLY_MS):
             speech.report(self)
         if self._stopping and all(group.state in (INIT, BACKUP) for group in self.groups.values()):
             out.append(Finish())
@@ -110,9 +124,11 @@ class KeeperCore:
             if due and due < at:
                 at = due
         for peer in self.peers.values():
-            if peer.gap_at and peer.gap_at < at:
-                at = peer.gap_at
-        return at
+            for due in (peer.gap_at, peer.call_at):
+                if due and due < at:
+                    at = due
+        due = sense.deadline(self)
+        return due if due and due < at else at
 
     # ------------------------------------------------------------ firing rows
 
@@ -128,8 +144,14 @@ class KeeperCore:
             effect(self)
         if row.next:
             group.state = row.next
-        if row.quiet or (row.rule == group.rule and group.state == before):
+        stays = group.state == before
+        if row.quiet or (
+            stays and self.now - group.told.get(row.rule, -SAME_AGAIN_MS) < SAME_AGAIN_MS
+        ):
             return
+        if not stays:
+            group.told.clear()
+        group.told[row.rule] = self.now
         group.rule = row.rule
         self.report_due = True
         self.decisions.append(
@@ -145,7 +167,13 @@ class KeeperCore:
         )
 
     def _inputs(self, group: Kept) -> dict[str, Any]:
-        return {
+        event = self.event
+        said: dict[str, Any] = {}
+        if isinstance(event, AddressSeen):
+            said = {"address": event.address, "by": event.by}
+        elif isinstance(event, NeighbourSeen):
+            said = {"address": event.address, "mac": event.mac}
+        return said | {
             "ready": group.ready,
             "order": group.order,
             "carrier": group.plugged,
@@ -153,6 +181,7 @@ class KeeperCore:
             "since_advert_ms": self.now - group.last_advert_ms if group.last_advert_ms else None,
             "epoch": group.epoch,
             "peers": {name: self.peers[name].state for name in group.config.peers},
+            "senses": {ear.interface: sense.word(ear) for ear in sense.ears_of(self, group)},
         }
 
     def fire_peer(self, peer: Peer, event: str) -> None:
@@ -185,71 +214,53 @@ class KeeperCore:
                     tuple(choice.rejected),
                 )
             )
+        if row.next == peers.ALIVE and (came_back or before == peers.UNKNOWN):
+            for interface, address in peer.config.asked:  # so that its MAC is known
+                self.out.append(AskNeighbour(interface, address))
         if came_back:
             self.beat_due = True  # what it should know of us must not wait
             rounds.everywhere(self, peer, "peer_back")
 
-    def doubt_peer(self, peer: Peer) -> None:
-        """Open a round of asking, unless one is open."""
+    def doubt_peer(self, peer: Peer, unheard: str = "") -> None:
+        """Open a round of asking, unless one is open. unheard: a group that is not heard."""
+        if not peer.gap_at:
+            peer.unheard = unheard
+            sense.open_rounds(self)
         self.fire_peer(peer, "doubted")
 
+    def name_of(self, group: Kept, source: str) -> str:
+        """The member of the group that advertises from `source`; "" where that is none."""
+        if source in group.config.plain:
+            return source
+        name = self.config.sources.get(source, "")
+        return name if name in group.config.peers else ""
+
     # ------------------------------------------------------------ events
-
-    def _advert(self, event: AdvertSeen) -> None:
-        group = self._routers.get((event.interface, event.family, event.vrid))
-        if group is None:
-            return
-        name = self.config.sources.get(event.source, "")
-        if name not in group.config.peers:
-            if any(self.peers[n].state == peers.UNKNOWN for n in group.config.peers):
-                return  # it may be one of those: its beat will tell where its adverts come from
-            why = (
-                f"{event.source} advertises our virtual router {event.vrid} on {event.interface} "
-                f"and is no node of group {group.config.name}: give one of them another vrid"
-            )
-            rounds.refused(self, PacketRefused("advert-foreign", event.source, why))
-            return
-        if event.priority == 0:
-            self.fire(group, "advert_zero")
-            return
-        # RFC 9568 6.4.3: greater priority, or equal priority and greater primary address
-        mine = priority_now(group) if group.state in HOLDING else group.config.priority
-        beats = event.priority > mine or (
-            event.priority == mine and rank(event.source) > self._rank(":" in event.source)
-        )
-        self.fire(group, "advert_higher" if beats else "advert_lower")
-        peer = self.peers[name]
-        peer.heard_ms = self.now
-        if peer.gap_at and group.suspect != name:
-            self.fire_peer(peer, "answered")
-
-    def _rank(self, ipv6: bool) -> tuple[int, ...]:
-        own = (a for a, name in self.config.sources.items() if name == self.config.node)
-        return next((rank(a) for a in own if (":" in a) is ipv6), ())
 
     def _peer(self, event: PeerHeard) -> None:
         peer = self.peers.get(event.node)
         if peer is None:
             return
+        if event.fresh:
+            sense.spoken_to(self, event)
         if event.kind == "ask":
-            body = {"id": event.body.get("id"), "g": speech.states(self)}
-            self.out.append(SendPeer(event.node, "answer", body))
-            return
-        if event.kind == "answer":
+            rounds.asked(self, event)
+        elif event.kind == "answer":
             rounds.answered(self, peer, event)
-            return
-        if event.role != "keeper" or not event.fresh:
-            return
+        elif event.role == "keeper" and event.fresh:
+            self._told_by(peer, event)
+
+    def _told_by(self, peer: Peer, event: PeerHeard) -> None:
         peer.heard_ms = self.now
         peer.boot = event.boot
         if event.path < len(peer.path_ms):
             peer.path_ms[event.path] = self.now
         if event.kind == "beat":
-            self.learn(peer, event.body)
+            speech.learn(self, peer, event.body)
         self.fire_peer(peer, "heard")
         group = self.groups.get(str(event.body.get("group", "")))
         if group is not None:
-            self._see_epoch(group, event.body.get("epoch"))
+            self.see_epoch(group, event.body.get("epoch"))
             self._peer_group(group, event)
         for group in self.groups.values():
             if group.state == ACTIVE and group.epoch_seen > group.epoch:
@@ -270,38 +281,9 @@ class KeeperCore:
         if event.kind in _GROUP_EVENTS:
             self.fire(group, _GROUP_EVENTS[event.kind])
 
-    def learn(self, peer: Peer, body: dict[str, Any]) -> None:
-        """A peer's own word of its groups; what is not of the form is passed over."""
-        sources = body.get("s")
-        for address in sources if isinstance(sources, list) else ():
-            if isinstance(address, str):  # nobody takes another node's address by saying so
-                self.config.sources.setdefault(address, peer.config.name)
-        said = body.get("g")
-        if not isinstance(said, dict):
-            return
-        for name, value in said.items():
-            group = self.groups.get(name)
-            if isinstance(value, list) and len(value) == 4 and isinstance(value[0], str):
-                state, ready, epoch, want = value
-                if group is not None:
-                    self._see_epoch(group, epoch)
-                new = (state, ready is True, epoch if isinstance(epoch, int) else 0)
-                if peer.groups.get(name) != new or peer.wanted.get(name, "") != want:
-                    peer.groups[name] = new
-                    peer.wanted[name] = str(want)
-                    self.report_due = True
-
-    def _see_epoch(self, group: Kept, epoch: object) -> None:
+    def see_epoch(self, group: Kept, epoch: object) -> None:
         if isinstance(epoch, int) and not isinstance(epoch, bool) and epoch > group.epoch_seen:
             group.epoch_seen = epoch
-
-    def _neighbour(self, event: NeighbourSeen) -> None:
-        peer = self._asked.get(event.address)
-        if peer is not None:
-            if peer.gap_at:
-                peer.node_answered = True
-            elif peer.state == peers.SILENT:
-                self.fire_peer(peer, "node_seen")
 
     def _link(self, event: LinkSeen) -> None:
         self.links[event.interface] = event.up
@@ -313,9 +295,11 @@ class KeeperCore:
             group.carrier[event.interface] = event.up
             if before and not group.plugged:
                 self.fire(group, "carrier_lost")
+            elif group.plugged and group.state == INIT and self._awake and not group.stopping:
+                self.fire(group, "start")
 
     def _address(self, event: AddressSeen) -> None:
-        group = self._own.get(event.address)
+        group = self.own.get(event.address)
         if group is None:
             return
         present = self._present[group.config.name]
@@ -343,7 +327,7 @@ class KeeperCore:
             group.ready, group.well, group.why = word.ready, word.well, word.why
             group.order, group.order_to = word.order, word.to
             group.ceiling = word.ceiling
-            self._see_epoch(group, word.epoch)
+            self.see_epoch(group, word.epoch)
             if group.state in HOLDING and not group.epoch and group.epoch_seen < group.ceiling:
                 group.epoch = group.epoch_seen = group.epoch_seen + 1  # adopted: a new word for it
                 self.report_due = True
@@ -359,6 +343,20 @@ class KeeperCore:
             self.fire(group, "stop")
         self.beat_due = True
 
+    def _due(self, group: Kept) -> None:
+        now = self.now
+        if group.advert_at and now >= group.advert_at:
+            self.fire(group, "advert_due")
+        if group.late_at and now >= group.late_at:
+            self.fire(group, "late")
+        if group.down_at and now >= group.down_at:
+            self.fire(group, "down")
+        if group.probe_at and now >= group.probe_at:
+            adverts.probe(self, group)
+        if group.defend_at and now >= group.defend_at:
+            group.defend_at = 0
+            self.fire(group, "defend_due")
+
     def _woken(self, event: Woken) -> None:
         now = self.now
         self._awake = True
@@ -369,17 +367,17 @@ class KeeperCore:
                 if group.plugged and not group.stopping:
                     self.fire(group, "start")
                 continue
-            if group.advert_at and now >= group.advert_at:
-                self.fire(group, "advert_due")
-            if group.late_at and now >= group.late_at:
-                self.fire(group, "late")
-            if group.down_at and now >= group.down_at:
-                self.fire(group, "down")
+            self._due(group)
+        if sense.due(self):
+            rounds.settle_doubts(self)
         for peer in self.peers.values():
             if peer.gap_at and now >= peer.gap_at:
                 rounds.gap(self, peer)
-        if now >= self.beat_at:
+            if peer.call_at and now >= peer.call_at:
+                rounds.call(self, peer)
+        if now >= self.beat_at - EARLY_MS:
             rounds.watch_peers(self)
+            sense.watch(self)
             self.beat_due = True
 
 
@@ -387,9 +385,11 @@ _GROUP_EVENTS = {"handover": "offer", "taken": "taken", "yielded": "yielded", "c
 _NOBODY = KeptGroup("", 100, 0, 1000, 1000, (), ())
 
 _HANDLERS: dict[type, Any] = {
-    AdvertSeen: KeeperCore._advert,
+    AdvertSeen: adverts.heard,
     PeerHeard: KeeperCore._peer,
-    NeighbourSeen: KeeperCore._neighbour,
+    NeighbourSeen: adverts.neighbour,
+    AddressAsked: adverts.asked,
+    TrafficSeen: sense.traffic,
     LinkSeen: KeeperCore._link,
     AddressSeen: KeeperCore._address,
     WordGiven: KeeperCore._word,

@@ -62,11 +62,33 @@ class PeerHeard:
 
 @dataclass(slots=True)
 class NeighbourSeen:
-    """Somebody on `interface` says (ARP, ND) that `address` is at `mac`; not our own frames."""
+    """Somebody on `interface` says (ARP, ND) that `address` is at `mac`; not our own frames.
+
+    address: floating, a peer's real one, a gateway's, or a witness's (`Sense`). to_us: it was sent
+    to this node alone, so that ours was heard there; else it was said to everybody.
+    """
 
     interface: str
     address: str
     mac: str
+    to_us: bool = True
+
+
+@dataclass(slots=True)
+class AddressAsked:
+    """Somebody asked everybody on `interface` (ARP, ND) who has one of our floating addresses."""
+
+    interface: str
+    address: str
+
+
+@dataclass(slots=True)
+class TrafficSeen:
+    """packets: received on `interface` since it was made, -1 unknown. asked: how many witnesses."""
+
+    interface: str
+    packets: int
+    asked: int
 
 
 @dataclass(slots=True)
@@ -79,11 +101,15 @@ class LinkSeen:
 
 @dataclass(slots=True)
 class AddressSeen:
-    """The kernel says that one of our floating addresses is there, or gone."""
+    """The kernel says that one of our floating addresses is there, or gone.
+
+    by: who took it away, "NetworkManager (pid 812)", "" for ourselves or where nobody can say.
+    """
 
     interface: str
     address: str
     present: bool
+    by: str = ""
 
 
 @dataclass(slots=True)
@@ -117,6 +143,8 @@ KeeperEvent = (
     | PacketRefused
     | PeerHeard
     | NeighbourSeen
+    | AddressAsked
+    | TrafficSeen
     | LinkSeen
     | AddressSeen
     | WordGiven
@@ -154,9 +182,13 @@ class RefreshAddresses:
 
 @dataclass(slots=True)
 class ReleaseAddresses:
-    """Remove all of the group's addresses in one send."""
+    """Remove all of the group's addresses in one send.
+
+    keep_s: so long they stay, silently, as sources of what is still under way; 0: not at all.
+    """
 
     group: str
+    keep_s: int = 0
 
 
 @dataclass(slots=True)
@@ -178,10 +210,21 @@ class SendPeer:
 
 @dataclass(slots=True)
 class AskNeighbour:
-    """ARP request or neighbour solicitation for a peer's real address."""
+    """ARP request or neighbour solicitation: a peer's address, a gateway's, a floating one."""
 
     interface: str
     address: str
+
+
+@dataclass(slots=True)
+class Sense:
+    """Say at once, as `TrafficSeen`, how much was received on `interface`.
+
+    ask: first ask the witnesses there, neighbours that were overheard, so that one may answer.
+    """
+
+    interface: str
+    ask: bool
 
 
 @dataclass(slots=True)
@@ -204,6 +247,7 @@ KeeperAction = (
     | Announce
     | SendPeer
     | AskNeighbour
+    | Sense
     | Report
     | Finish
 )
@@ -223,15 +267,26 @@ class Router:
 
 @dataclass(slots=True)
 class KeptGroup:
-    """A group as the keeper needs it. peers: the group's other nodes, preferred first."""
+    """A group as the keeper needs it. peers: the group's other nodes, preferred first.
+
+    plain: primary addresses of routers in the same virtual router that are no nodes of ours, RFC
+    peers. gateways, probed: (interface, address) that can be asked by ARP or ND; probed are
+    floating ones, the first of each virtual router.
+    """
 
     name: str
-    priority: int  # 1..254: by the node's place in the group's list
+    priority: int  # 1..255, by the node's place in the group's list; 255: RFC 9568 address owner
     place: int  # of this node in the group's list, 0 is preferred
     advert_ms: int
     hold_ms: int
     routers: tuple[Router, ...]
     peers: tuple[str, ...]
+    plain: tuple[str, ...] = ()
+    gateways: tuple[tuple[str, str], ...] = ()
+    probed: tuple[tuple[str, str], ...] = ()
+    apart: bool = False  # a hand-over breaks before it makes
+    drain_ms: int = 0  # the giver keeps the addresses silently so long
+    form: str = "pseudo"  # how IPv4 checksums are made here, as `AdvertSeen.form`
 
 
 @dataclass(slots=True)
@@ -255,6 +310,6 @@ class Keeping:
     lifetime_s: int = 3
     refresh_ms: int = 1000
     beat_ms: int = 1000  # to the peers; at once at each change
-    report_ms: int = 250  # to the agent; at once at each change
+    report_ms: int = 1000  # to the agent; at once at each change
     asks: int = 3  # how often a silent peer is asked, in every way, before it is believed gone
-    ask_gap_ms: int = 30
+    ask_gap_ms: int = 25

@@ -7,6 +7,7 @@ an interface is made anew, forge again.
 """
 
 import json
+import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -14,7 +15,9 @@ from typing import Any, TypeVar
 
 from agent.core.keeping import Keeping, KeptGroup, KeptPeer, Router
 
-VERSION = 1
+VERSION = 2
+
+MACVLAN = re.compile(r"sp(\d+)v([46])-(\d+)")
 
 Made = TypeVar("Made")
 
@@ -44,7 +47,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class KitAddress:
-    """A floating address of a group: `family` 4 or 6."""
+    """A floating address of a group: `family` 4 or 6. index: of the interface that carries it.
+
+    That is `interface`, or where the group has virtual MACs the macvlan over it.
+    """
 
     interface: str
     index: int
@@ -54,7 +60,12 @@ class KitAddress:
 
 @dataclass(frozen=True, slots=True)
 class KitRouter:
-    """A virtual router and whom its advertisements go to. source: our own address there."""
+    """A virtual router and whom its advertisements go to. source: our own address there.
+
+    addresses: as they are listed, a link-local first where that is wanted. mouth: name and number
+    of the interface that multicast leaves by: the macvlan with the virtual MAC where there is one,
+    else `interface` itself.
+    """
 
     family: int
     vrid: int
@@ -63,6 +74,7 @@ class KitRouter:
     addresses: tuple[str, ...]
     source: str
     destinations: tuple[str, ...]
+    mouth: tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,13 @@ class KitFrame:
 
 @dataclass(frozen=True, slots=True)
 class KitGroup:
-    """A group's bytes. missing: why it cannot be kept here until the kit is forged again."""
+    """A group's bytes. missing: why it cannot be kept here until the kit is forged again.
+
+    prepare: sent once when the keeper starts (macvlans, down and silent). before: what an earlier
+    hand-over left, removed; sent before `take`, but not when that only refreshes. park: the
+    addresses on `lo`, with a lifetime, for answers under way; sent before `release`; () without a
+    drain.
+    """
 
     addresses: tuple[KitAddress, ...]
     routers: tuple[KitRouter, ...]
@@ -84,6 +102,10 @@ class KitGroup:
     announcements: tuple[KitFrame, ...]
     checksum_pseudo: bool
     missing: tuple[str, ...] = ()
+    prepare: tuple[Batch, ...] = ()
+    before: tuple[Batch, ...] = ()
+    park: tuple[Batch, ...] = ()
+    silent: tuple[str, ...] = ()  # interfaces that must answer ARP for their own addresses alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +142,30 @@ class Kit:
     groups: dict[str, KitGroup] = field(default_factory=dict)
     questions: tuple[KitQuestion, ...] = ()
 
+    def macvlans(self) -> dict[str, int]:
+        """Those that carry virtual MACs, and the family of each one's virtual router."""
+        routers = (router for group in self.groups.values() for router in group.routers)
+        return {it.mouth[0]: it.family for it in routers if it.mouth[0] != it.interface}
+
+
+def virtual_mac(family: int, vrid: int) -> str:
+    """RFC 9568 7.3."""
+    return f"00:00:5e:00:{2 if family == 6 else 1:02x}:{vrid:02x}"
+
+
+def macvlan_name(family: int, vrid: int, parent: int) -> str:
+    """What carries a virtual MAC over the interface number `parent`, "sp51v4-2"."""
+    return f"sp{vrid}v{family}-{parent}"
+
+
+def is_macvlan_of_ours(name: str, mac: str, parent: int) -> bool:
+    """Whether name, MAC and the interface below agree as they do in no foreign one."""
+    found = MACVLAN.fullmatch(name)
+    if not found:
+        return False
+    vrid, family, below = (int(part) for part in found.groups())
+    return below == parent and mac == virtual_mac(family, vrid)
+
 
 def dump(kit: Kit) -> bytes:
     """JSON, UTF-8."""
@@ -143,7 +189,8 @@ def load(data: bytes) -> Kit:
         ) from error
     if not isinstance(value, dict) or value.get("kit") != VERSION:
         raise ValueError(
-            f"this is no kit of version {VERSION}: forge it again with the installed version"
+            f"this is no kit of version {VERSION}: forge it again with the installed version,"
+            " with `standpipe run` or python -m drivers.forge"
         )
     try:
         return _kit(value)
@@ -175,7 +222,10 @@ def _keeping(value: dict[str, Any]) -> Keeping:
 
 def _kept_group(value: dict[str, Any]) -> KeptGroup:
     routers = _all(lambda it: _made(Router, it, addresses=tuple(it["addresses"])), value["routers"])
-    return _made(KeptGroup, value, routers=routers, peers=tuple(value["peers"]))
+    lists: dict[str, Any] = {name: tuple(value[name]) for name in ("peers", "plain")}
+    for name in ("gateways", "probed"):
+        lists[name] = tuple((str(interface), str(address)) for interface, address in value[name])
+    return _made(KeptGroup, value, routers=routers, **lists)
 
 
 def _kept_peer(value: dict[str, Any]) -> KeptPeer:
@@ -192,11 +242,15 @@ def _group(value: dict[str, Any]) -> KitGroup:
         announcements=_all(_frame, value["announcements"]),
         checksum_pseudo=value["checksum_pseudo"],
         missing=tuple(value["missing"]),
+        prepare=_all(_batch, value["prepare"]),
+        before=_all(_batch, value["before"]),
+        park=_all(_batch, value["park"]),
+        silent=tuple(value["silent"]),
     )
 
 
 def _router(value: dict[str, Any]) -> KitRouter:
-    lists = {name: tuple(value[name]) for name in ("addresses", "destinations")}
+    lists = {name: tuple(value[name]) for name in ("addresses", "destinations", "mouth")}
     return _made(KitRouter, value, **lists)
 
 

@@ -4,13 +4,18 @@
 from ipaddress import ip_address, ip_interface
 
 from agent.core.keeping import Keeping, KeptGroup, KeptPeer, Router
-from agent.core.kit import KitAddress, KitPeer, KitRouter, Link
+from agent.core.kit import KitAddress, KitPeer, KitRouter, Link, macvlan_name
 from agent.core.settings import AddressSettings, GroupSettings, NodeSettings, Settings
 from agent.core.vrrp_wire import GROUPS
 
 FIRST_PRIORITY = 200  # below 255, which is for an address owner (RFC 9568 5.2.4)
 PRIORITY_STEP = 10
 NO_MAC = "00:00:00:00:00:00"
+MACVLAN_INDEX = 1 << 30  # macvlans are numbered from here, far from what the kernel chooses itself
+MOST_PARENTS = 1 << 21
+
+Asked = tuple[tuple[str, str], ...]
+"""(interface, address): somebody who can be asked by ARP or neighbour discovery."""
 
 
 class Host:
@@ -52,9 +57,30 @@ class Host:
         best += [it for it in own if wanted in it.network]
         return str((best + own)[0].ip) if own else ""
 
+    def asker(self, interface: str, address: str) -> str:
+        """Our own address there to ask for `address` from, "" where it cannot be asked for."""
+        if interface not in self.links or not self.speaks_ethernet(interface):
+            return ""
+        source = self.source(interface, address)
+        return source or (self.source(interface, GROUPS[6]) if ":" in address else "")
+
     def speaks_ethernet(self, interface: str) -> bool:
         """Whether ARP and neighbour discovery mean anything there; not on a loopback or tunnel."""
         return self.links[interface].mac not in ("", NO_MAC)
+
+    def mouth(
+        self, group: GroupSettings, family: int, interface: str, vrid: int
+    ) -> tuple[str, int]:
+        """Name and number of what carries a virtual router's addresses on an interface of ours.
+
+        The macvlan with its virtual MAC, there or still to be made; without one the interface.
+        """
+        parent = self.links[interface].index
+        if not group.virtual_mac:
+            return interface, parent
+        name = macvlan_name(family, vrid, parent)
+        index = MACVLAN_INDEX | parent % MOST_PARENTS << 9 | vrid << 1 | int(family == 6)
+        return name, self.links[name].index if name in self.links else index
 
 
 def keeping_of(settings: Settings, host: Host) -> Keeping:
@@ -63,26 +89,72 @@ def keeping_of(settings: Settings, host: Host) -> Keeping:
     return Keeping(
         node=settings.node,
         boot=0,
-        groups={it.name: _kept_group(it, settings.node) for it in settings.own_groups()},
+        groups={it.name: _kept_group(it, host) for it in settings.own_groups()},
         peers={name: _kept_peer(node, host) for name, node in others.items()},
         sources={path: node.name for node in settings.nodes.values() for path in node.paths},
     )
 
 
-def _kept_group(group: GroupSettings, node: str) -> KeptGroup:
-    place = group.nodes.index(node)
+def _kept_group(group: GroupSettings, host: Host) -> KeptGroup:
+    place = group.nodes.index(host.node.name)
+    routers = tuple(
+        Router(family, vrid, interface, tuple(it.address for it in addresses))
+        for (family, interface, vrid), addresses in _by_router(group).items()
+    )
+    first = [(it.interface, it.addresses[0]) for it in routers]
+    gateways = [
+        (interface, address)
+        for address in group.gateways
+        for interface in _links_of(address, group, host)
+    ]
     return KeptGroup(
         name=group.name,
-        priority=max(FIRST_PRIORITY - PRIORITY_STEP * place, 1),
+        priority=_priority(group, place),
         place=place,
         advert_ms=group.advert_ms,
         hold_ms=group.hold_ms,
-        routers=tuple(
-            Router(family, vrid, interface, tuple(it.address for it in addresses))
-            for (family, interface, vrid), addresses in _by_router(group).items()
-        ),
-        peers=tuple(name for name in group.nodes if name != node),
+        routers=routers,
+        peers=tuple(name for name in group.nodes if name != host.node.name),
+        plain=group.plain_peers,
+        gateways=_askable(gateways, host),
+        probed=_askable(first, host),
+        apart=group.break_first,
+        drain_ms=group.drain_ms,
+        form="pseudo" if group.checksum_pseudo else "plain",
     )
+
+
+def _priority(group: GroupSettings, place: int) -> int:
+    if group.priorities:
+        return group.priorities[place]
+    return max(FIRST_PRIORITY - PRIORITY_STEP * place, 1)
+
+
+def _links_of(address: str, group: GroupSettings, host: Host) -> list[str]:
+    """Where a neighbour of the group is: one of its interfaces, or else another one of ours.
+
+    A link-local address says nothing of its link: it belongs to each of the group's for IPv6.
+    """
+    own = list(
+        dict.fromkeys(it.interface for it in group.addresses if it.family == _family(address))
+    )
+    if _is_link_local(address):
+        return own
+    near = [name for name in own if host.reaches(name, address)]
+    return (near or [host.link_of(address)])[:1]
+
+
+def _askable(wanted: list[tuple[str, str]], host: Host) -> Asked:
+    return tuple((link, address) for link, address in wanted if host.asker(link, address))
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _is_link_local(address: str) -> bool:
+    """IPv6 only: IPv4 has one such network, not one for each link."""
+    return ":" in address and ip_address(address).is_link_local
 
 
 def _kept_peer(node: NodeSettings, host: Host) -> KeptPeer:
@@ -107,9 +179,15 @@ def kit_peer(node: NodeSettings) -> KitPeer:
 
 def kit_addresses(group: GroupSettings, host: Host) -> tuple[KitAddress, ...]:
     """Index 0 where the interface is not there."""
-    index = {name: link.index for name, link in host.links.items()}
     return tuple(
-        KitAddress(it.interface, index.get(it.interface, 0), it.family, it.address)
+        KitAddress(
+            it.interface,
+            host.mouth(group, it.family, it.interface, it.vrid)[1]
+            if it.interface in host.links
+            else 0,
+            it.family,
+            it.address,
+        )
         for it in group.addresses
     )
 
@@ -125,32 +203,60 @@ def kit_routers(
         if interface not in host.links:
             missing.append(f"interface {interface} is not there")
             continue
+        if group.virtual_mac and not host.speaks_ethernet(interface):
+            missing.append(f"interface {interface} has no MAC: virtual_mac cannot be used there")
+            continue
         destinations = _destinations(group, others, host, interface, family)
-        source = host.source(interface, destinations[0])
+        near = [it for it in destinations if _is_link_local(it) or ip_address(it).is_multicast]
+        source = host.source(interface, (near or destinations)[0])
         if not source:
             missing.append(f"interface {interface} has no IPv{family} address of its own")
             continue
-        listed = tuple(it.address for it in addresses)
+        listed = _listed(group, [it.address for it in addresses], host, interface, family)
         index = host.links[interface].index
-        routers.append(KitRouter(family, vrid, interface, index, listed, source, destinations))
+        mouth = host.mouth(group, family, interface, vrid)
+        routers.append(
+            KitRouter(family, vrid, interface, index, listed, source, destinations, mouth)
+        )
     return tuple(routers), tuple(missing)
+
+
+def _listed(
+    group: GroupSettings, floating: list[str], host: Host, interface: str, family: int
+) -> tuple[str, ...]:
+    """As advertised: RFC 9568 5.2.9 wants a link-local first, a floating one or else our own."""
+    if family == 4 or not group.link_local_first:
+        return tuple(floating)
+    first = [it for it in floating if _is_link_local(it)]
+    own = [] if first else [host.source(interface, GROUPS[6])]
+    return tuple(filter(None, [*own, *sorted(floating, key=lambda it: it not in first)]))
 
 
 def _destinations(
     group: GroupSettings, others: list[NodeSettings], host: Host, interface: str, family: int
 ) -> tuple[str, ...]:
-    """Each peer's first path on this link; the multicast group where one has none, or as told."""
+    """Each peer's first path on this link; the multicast group where one has none, or as told.
+
+    Plain peers are sent to by themselves unless all is multicast.
+    """
+    if not group.unicast:
+        return (GROUPS[family],)
     nearest = [
         next(
             (
                 path
                 for path in node.paths
-                if (":" in path) == (family == 6) and host.reaches(interface, path)
+                if _family(path) == family and host.reaches(interface, path)
             ),
             "",
         )
         for node in others
     ]
-    if group.unicast and nearest and all(nearest):
-        return tuple(nearest)
-    return (GROUPS[family],)
+    plain = [
+        it
+        for it in group.plain_peers
+        if _family(it) == family and (_is_link_local(it) or host.reaches(interface, it))
+    ]
+    if all(nearest) and (nearest or plain):
+        return (*nearest, *plain)
+    return (GROUPS[family], *plain)

@@ -130,13 +130,18 @@ class PeerDeed:
 
 @dataclass(frozen=True, slots=True)
 class KeeperSaid:
-    """The keeper's regular word, and at once at each change."""
+    """The keeper's regular word, and at once at each change.
+
+    senses: interface -> what its last look at the network there found (`core.sense`): well hears
+    unanswered deaf unknown.
+    """
 
     groups: dict[str, GroupDeed]
     peers: dict[str, PeerDeed]
     links: dict[str, bool]  # interface -> carrier
     counters: dict[str, int]  # bad packets by kind
     decisions: tuple["Decision", ...] = ()
+    senses: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,18 @@ A threat is a reason why a group should not stay on this node although it still 
 power is about to end, a resource is about to. The keeper hands over only to a ready peer.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.core.model import Alarm, KeeperSaid, PeerDeed, Reading, Sampled, SourceFailed
+from agent.core.model import (
+    ConfigAccepted,
+    ConfigRefused,
+    KeeperSaid,
+    Reading,
+    Sampled,
+    SourceFailed,
+    StoreFailed,
+    StoreMended,
+)
 from agent.core.resource import ResourceWatch
 from agent.core.role import ACTIVE, QUARANTINE, Role
 from agent.core.settings import DeviceSettings
@@ -21,7 +29,6 @@ ALONE_MS = 10_000  # an active group without a ready standby
 UNOWNED_MS = 5_000
 DOUBLED_MS = 2_000  # two beats: a hand-over is done by then
 NMS = "nms:"  # sources that are receivers of traps
-QUIET_MS = 600_000  # packets that were refused are forgotten after this
 FAILS = 3  # rounds of a device that fail before people are told
 
 
@@ -162,72 +169,37 @@ def _judge_resource(core: "AgentCore", resource: str, watch: ResourceWatch) -> N
         _relieve(core, name)
 
 
-# ---------------------------------------------------------------- peers, links, packets
+# ---------------------------------------------------------------- files
 
 
-def keeper_noticed(core: "AgentCore", before: KeeperSaid | None, said: KeeperSaid) -> None:
-    """Peers that fall silent or come back, cables, packets that must not be believed."""
-    for name, peer in said.peers.items():
-        was = before.peers.get(name) if before is not None else None
-        if was is None or was.state != peer.state:
-            _peer_changed(core, name, peer, was)
-    for interface, up in said.links.items():
-        was_up = None if before is None else before.links.get(interface)
-        if up and not was_up:
-            core.clear_alarm("link-down", f"link {interface}", "carrier is back")
-        elif not up and (was_up or (was_up is None and interface in _kept_interfaces(core))):
-            core.raise_alarm("link-down", f"link {interface}", "carrier lost")
-    for decision in said.decisions:
-        if decision.machine == "packets":
-            kind = "foreign-router" if decision.rule == "advert-foreign" else "packet-refused"
-            source = decision.inputs.get("source", "?")
-            core.raise_alarm(kind, f"{decision.rule} from {source}", decision.why)
-    for kind, count in said.counters.items():
-        if core.packets.get(kind, (0, 0))[0] != count:
-            core.packets[kind] = (count, core.now)
+def config_refused(core: "AgentCore", event: ConfigRefused) -> None:
+    """The old one stays."""
+    core.config_problems = event.problems
+    first = event.problems[0] if event.problems else "unreadable"
+    more = f" (and {len(event.problems) - 1} more)" if len(event.problems) > 1 else ""
+    core.raise_alarm("config-refused", "configuration", f"{first}{more}; the old one stays")
 
 
-def _kept_interfaces(core: "AgentCore") -> set[str]:
-    return {
-        address.interface for role in core.roles.values() for address in role.settings.addresses
-    }
+def config_accepted(core: "AgentCore", event: ConfigAccepted) -> None:
+    """The file on disk is in force, or soon."""
+    core.config_problems = ()
+    core.note("config", "configuration", "accepted", digest=event.digest)
+    core.clear_alarm("config-refused", "configuration", "the file on disk is in force")
 
 
-def _peer_changed(core: "AgentCore", name: str, peer: PeerDeed, was: PeerDeed | None) -> None:
-    subject = f"node {name}"
-    site = core.settings.nodes[name].site
-    if peer.state == "silent":
-        core.raise_alarm("node-lost", subject, "silent in every way it can be asked")
-        silent = (
-            {n for n, p in core.keeper.peers.items() if p.state == "silent"}
-            if core.keeper
-            else set()
-        )
-        members = {n for n, node in core.settings.nodes.items() if node.site == site}
-        if members <= silent:
-            hint = "".join(
-                f"; send the world elsewhere: standpipe failover {name} --to {other} --force"
-                for name, geo in core.settings.geos.items()
-                if site in geo.sites
-                for other in geo.sites
-                if other != site
-            )
-            core.raise_alarm("site-lost", f"site {site}", f"all of {sorted(members)} silent{hint}")
-    elif peer.state == "alive":
-        since = "" if was is None else f" (was {was.state})"
-        core.clear_alarm("node-lost", subject, f"it is heard again{since}")
-        core.clear_alarm("site-lost", f"site {site}", f"{name} is heard again")
+def store_failed(core: "AgentCore", event: StoreFailed) -> None:
+    """Protection goes on."""
+    core.store_failed = event.detail
+    core.raise_alarm("store-failed", "store", event.detail)
+
+
+def store_mended(core: "AgentCore", _: StoreMended) -> None:
+    """What was kept back is written now."""
+    core.store_failed = ""
+    core.clear_alarm("store-failed", "store", "it can be written again")
 
 
 # ---------------------------------------------------------------- over time
-
-
-def recall(core: "AgentCore", standing: Sequence[Alarm]) -> None:
-    """Alarms that an earlier agent raised: whoever was told must hear of their end."""
-    for alarm in standing:
-        core.alarms.restore(alarm, core.now)
-        if alarm.kind in ("packet-refused", "foreign-router"):
-            core.packets[alarm.subject.partition(" from ")[0]] = (0, core.now)
 
 
 def watch_self(core: "AgentCore", late_ms: int) -> None:
@@ -251,24 +223,13 @@ def watch_time(core: "AgentCore") -> None:
             device.readings = {}
             device.detail = "unknown: nothing heard"
             core.raise_alarm("device-unknown", f"device {name}", "nothing heard from it")
-    _watch_packets(core)
     if core.keeper is not None:
         for role in core.roles.values():
             _watch_group(core, core.keeper, role)
-        _watch_paths(core, core.keeper)
     if core.maintenance_until and core.now >= core.maintenance_until:
         core.maintenance_until = 0
         text = f"ended by itself; {core.maintenance_by} switched it on and not off"
         core.raise_alarm("maintenance-forgotten", f"node {core.settings.node}", text)
-
-
-def _watch_packets(core: "AgentCore") -> None:
-    for kind, (count, grew_ms) in list(core.packets.items()):
-        if grew_ms and core.now - grew_ms >= QUIET_MS:
-            core.packets[kind] = (count, 0)
-            for alarm in core.alarms.standing():
-                if alarm.subject.startswith(f"{kind} from "):
-                    core.clear_alarm(alarm.kind, alarm.subject, "no more of them for 10 min")
 
 
 def _watch_group(core: "AgentCore", said: KeeperSaid, role: Role) -> None:
@@ -284,29 +245,18 @@ def _watch_group(core: "AgentCore", said: KeeperSaid, role: Role) -> None:
     ready = any(p.groups.get(group, ("", False))[1] for p in others.values())
     alone = here and len(role.settings.nodes) > 1 and not role.cold and not ready
     subject = f"group {group}"
-    _lasting(core, "group-without-owner", subject, not core.owner(group), UNOWNED_MS,
+    lasting(core, "group-without-owner", subject, not core.owner(group), UNOWNED_MS,
              f"no node that is heard serves it; this one cannot: {role.word.why or 'it may soon'}",
              "it is served")  # fmt: skip
-    _lasting(core, "double-owner", subject, here and bool(holders), DOUBLED_MS,
+    lasting(core, "double-owner", subject, here and bool(holders), DOUBLED_MS,
              f"{core.settings.node} and {', '.join(holders)} both have its addresses",
              "one owner")  # fmt: skip
-    _lasting(core, "group-without-standby", subject, alone, ALONE_MS,
+    lasting(core, "group-without-standby", subject, alone, ALONE_MS,
              "no standby is ready: the next fault takes the service down",
              "a standby is ready")  # fmt: skip
 
 
-def _watch_paths(core: "AgentCore", said: KeeperSaid) -> None:
-    for name, peer in said.peers.items():
-        for path, address in enumerate(core.settings.nodes[name].paths):
-            lost = peer.state == "alive" and path in peer.lost_paths
-            text = (
-                f"{name} is not heard by way of {address}, and is by another: look at that network"
-            )
-            subject = f"path {address} of {name}"
-            _lasting(core, "peer-path-lost", subject, lost, 0, text, "heard again")
-
-
-def _lasting(
+def lasting(
     core: "AgentCore",
     kind: str,
     subject: str,

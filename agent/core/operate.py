@@ -3,6 +3,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from agent.core import announcing
 from agent.core.geo import IDLE, Geo
 from agent.core.model import Asked, Reply
 from agent.core.naming import fire_geo
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from agent.core.engine import AgentCore
 
 MOVE_WITHIN_MS = 10_000
+OUTRANK_WITHIN_MS = 3_000  # a plain peer that ranks below gives way to the first advert
 MAINTENANCE_S = 7200
 FORCE_MS = 60_000
 
@@ -72,15 +74,16 @@ def _move_group(core: "AgentCore", event: Asked, role: Role) -> None:
         return
     slow = sum(c.settings.start_within_ms for c in role.cares) if role.cold else 0
     if here:
-        role.order, role.order_to = "give", to
-        target = to
+        target = "" if to in role.settings.plain_peers else to
+        role.order, role.order_to = "give", target
     else:
         role.order = "take"
         target = me
         if force:
             role.force_until = core.now + FORCE_MS
+    within_ms = OUTRANK_WITHIN_MS if role.plain_active() and not here else MOVE_WITHIN_MS
     core.pending.append(
-        Pending(event.request_id, name, target, core.now, core.now + MOVE_WITHIN_MS + slow)
+        Pending(event.request_id, name, target, core.now, core.now + within_ms + slow)
     )
     core.out.append(Reply(event.request_id, None, f"{name}: asked for, waiting to see it done"))
     if not here and role.cold:
@@ -108,8 +111,10 @@ def _takes(core: "AgentCore", role: Role, node: str) -> bool:
 
 def _why_not(core: "AgentCore", event: Asked, role: Role, to: str, here: bool, force: bool) -> str:
     name, me = role.settings.name, core.settings.node
-    if to and to not in role.settings.nodes:
-        return f"{name} may run on {', '.join(role.settings.nodes)}; {to!r} is none of them"
+    plain = role.settings.plain_peers
+    if to and to not in role.settings.nodes + plain:
+        there = ", ".join(role.settings.nodes + plain)
+        return f"{name} may run on {there}; {to!r} is none of them"
     if event.verb == "failover" and not force:
         return f"failover breaks before it makes: add --force, or try standpipe switchover {name}"
     if any(p.group == name for p in core.pending):
@@ -119,9 +124,11 @@ def _why_not(core: "AgentCore", event: Asked, role: Role, to: str, here: bool, f
     if not here:
         owner = core.owner(name)
         if to and to == owner:
-            return f"{name} is on {owner} already"
+            return f"{name} is on {role.called(owner)} already"
         if to and to != me:
-            return f"{name} is not on {me}: run this on {owner or 'the active node'} or on {to}"
+            able = [n for n in (owner or "the active node", to) if n not in plain]
+            hint = f"run this on {' or on '.join(able)}" if able else "its owner takes no orders"
+            return f"{name} is not on {me}: {hint}"
         why = role.proof(core.now) if not role.cold else role.startable(core.now)
         if why and not force:
             hint = f"mend that, or insist with: standpipe failover {name} --to {me} --force"
@@ -134,8 +141,15 @@ def _why_no_target(core: "AgentCore", role: Role, to: str) -> str:
     name = role.settings.name
     said = core.keeper
     peers = said.peers if said is not None else {}
-    names = [to] if to else [n for n in role.settings.nodes if n in peers]
-    if any(_takes(core, role, node) for node in names):
+    plain = role.settings.plain_peers
+    names = [to] if to and to not in plain else [n for n in role.settings.nodes if n in peers]
+    able = [node for node in names if _takes(core, role, node)]
+    if to in plain and able:
+        return (
+            f"{able[0]} is ready and goes before a plain peer: to have it pass, say there first: "
+            "standpipe maintenance on"
+        )
+    if able or to in plain or (plain and not to):  # one of those may be there: priority 0 tells
         return ""
     states = "; ".join(
         f"{node} is {peers[node].state if node in peers else 'unknown'}"
@@ -155,12 +169,14 @@ def settle(core: "AgentCore") -> None:
         done = owner == move.to if move.to else owner not in ("", me)
         if done:
             took = core.now - move.began_ms
-            text = f"{move.group}: now on {owner} (epoch {role.epoch}, {took} ms)"
+            under = "" if owner in role.settings.plain_peers else f"epoch {role.epoch}, "
+            text = f"{move.group}: now on {role.called(owner)} ({under}{took} ms)"
             core.out.append(Reply(move.request_id, True, text, {"owner": owner, "took_ms": took}))
         elif core.now >= move.until_ms:
             text = (
                 f"{move.group}: not done in {(move.until_ms - move.began_ms) // 1000} s, given up; "
-                f"it is on {owner or 'no node that is heard'}: standpipe explain {move.group}"
+                f"it is on {role.called(owner) or 'no node that is heard'}: "
+                + _what_now(role, move, owner)
             )
             core.out.append(Reply(move.request_id, False, text))
         else:
@@ -168,6 +184,15 @@ def settle(core: "AgentCore") -> None:
         core.note("operator", f"group {move.group}", text)
         role.order = role.order_to = ""
         core.pending.remove(move)
+
+
+def _what_now(role: Role, move: Pending, owner: str) -> str:
+    if owner in role.settings.plain_peers and move.to:
+        return (
+            f"the priority of {move.to} is not above its own; stop that router or lower its "
+            "priority, then ask again"
+        )
+    return f"standpipe explain {move.group}"
 
 
 # ---------------------------------------------------------------- names
@@ -239,6 +264,7 @@ def _clear(core: "AgentCore", event: Asked) -> None:
         for care in role.cares:
             care.budget.clear()
             fire_care(core, care, "cleared")
+        announcing.cleared(core, role)
         if role.state == QUARANTINE:
             core.fire_role(role, "cleared")
     names = ", ".join(role.settings.name for role in roles)

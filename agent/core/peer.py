@@ -83,16 +83,20 @@ class Peer:
     __slots__ = (
         "away",
         "boot",
+        "call_at",
+        "called_from_ms",
         "config",
         "gap_at",
         "groups",
         "heard_ms",
+        "hears",
         "lost_paths",
         "node_answered",
         "path_ms",
         "round",
         "state",
         "tries",
+        "unheard",
         "verdict",
         "wanted",
     )
@@ -105,6 +109,10 @@ class Peer:
         self.boot = 0
         self.groups: dict[str, tuple[str, bool, int]] = {}  # group -> state, ready, epoch
         self.wanted: dict[str, str] = {}  # group -> whom it would hand it over to
+        self.hears: dict[str, bool] = {}  # group -> whether it hears its network
+        self.unheard = ""  # the group whose adverts are missing: it is told when it is asked
+        self.call_at = 0  # when to call out for it again, while it is away
+        self.called_from_ms = 0
         self.heard_ms = 0
         self.path_ms = [0] * len(config.paths)  # when it was last heard on each
         self.lost_paths: tuple[int, ...] = ()
@@ -149,7 +157,10 @@ def _ask(c: PeerContext) -> None:
     peer = c.peer
     peer.tries += 1
     peer.gap_at = c.now + c.gap_ms
-    c.out.append(SendPeer(peer.config.name, "ask", {"id": peer.round}, agent_too=True))
+    body: dict[str, Any] = {"id": peer.round}
+    if peer.unheard:
+        body["u"] = peer.unheard
+    c.out.append(SendPeer(peer.config.name, "ask", body, agent_too=True))
     for interface, address in peer.config.asked:
         c.out.append(AskNeighbour(interface, address))
 

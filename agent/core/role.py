@@ -45,10 +45,24 @@ ROWS = (
 )  # fmt: skip
 
 
+class Announcing:
+    """How far `announce_command` is. tenure: the last one that it was run for, None: none yet."""
+
+    __slots__ = ("again", "op_id", "retry_at", "tenure", "tries")
+
+    def __init__(self) -> None:
+        self.tenure: int | None = None
+        self.op_id = 0  # 0: it is not running
+        self.tries = 0  # that failed
+        self.retry_at = 0
+        self.again = False  # once what runs now has ended
+
+
 class Role:
     """A group on this node. `threats`: reasons why it should not stay here, by name."""
 
     __slots__ = (
+        "announcing",
         "cares",
         "ceiling",
         "cold",
@@ -100,6 +114,15 @@ class Role:
         self.ready_since = 0
         self.why = ""
         self.word = Word(False, why="the keeper was not heard yet")
+        self.announcing = Announcing()
+
+    def plain_active(self) -> str:
+        """The plain peer that the keeper hears as active; "" if it is none of those."""
+        return self.deed_active if self.deed_active in self.settings.plain_peers else ""
+
+    def called(self, owner: str) -> str:
+        """How a node or a plain peer is named to people."""
+        return f"plain peer {owner}" if owner in self.settings.plain_peers else owner
 
     def broken(self) -> str:
         """The service that no restart helps; "" if there is none."""

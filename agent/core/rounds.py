@@ -4,8 +4,9 @@
 from typing import TYPE_CHECKING
 
 from agent.core import peer as peers
-from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, Kept
-from agent.core.keeping import PacketRefused, PeerHeard
+from agent.core import sense, speech
+from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, HOLDING, Kept
+from agent.core.keeping import AskNeighbour, PacketRefused, PeerHeard, SendPeer
 from agent.core.model import Decision
 from agent.core.peer import Peer
 
@@ -16,17 +17,58 @@ SILENT_BEATS = 3.5  # so many beats missing: the peer is asked
 REFUSALS_KEPT = 64  # sources that are remembered as reported
 REPORT_AGAIN_MS = 600_000
 REASK_MS = 5_000  # a silent peer is asked again this often
+CALL_MS = 100  # and called for by ARP this often by an owner,
+CALL_SLOWLY_MS = 1_000
+CALL_QUICKLY_FOR_MS = 60_000  # once it is away for long
+
+
+def asked(core: "KeeperCore", event: PeerHeard) -> None:
+    """A peer asks: say how things are; it may say that it does not hear a group's adverts."""
+    body = {"id": event.body.get("id"), "g": speech.states(core)}
+    core.out.append(SendPeer(event.node, "answer", body))
+    group = core.groups.get(str(event.body.get("u", "")))
+    if group is not None and event.fresh and event.role == "keeper":
+        sense.unheard(core, group)
 
 
 def gap(core: "KeeperCore", peer: Peer) -> None:
     """A question has had its time: ask again, or come to a verdict."""
+    was_away = peer.away
     core.fire_peer(peer, "gap")
     if peer.state == peers.SILENT:
         everywhere(core, peer, "peer_silent")
+        if not was_away:
+            _lost(core, peer)
     elif peer.state == peers.HELD:
         everywhere(core, peer, "peer_held")
     if not peer.gap_at:
         settle_doubts(core)
+
+
+def _lost(core: "KeeperCore", peer: Peer) -> None:
+    """It was there a moment ago: either it is gone, or this node is deaf. Call out for it."""
+    core.lost_ms = peer.called_from_ms = core.now
+    peer.call_at = core.now + CALL_MS
+    for group in core.groups.values():
+        names = group.config.peers
+        alive = any(core.peers[name].state == peers.ALIVE for name in names)
+        if peer.config.name in names and not alive and sense.stone_deaf(core, group):
+            core.fire(group, "deaf")
+
+
+def call(core: "KeeperCore", peer: Peer) -> None:
+    """An owner asks on the link for a peer that is away, so that neither side misses its return.
+
+    After a cut the kernels would look for each other in their own time, and only when they must.
+    """
+    if peer.state not in (peers.SILENT, peers.HELD, peers.ASKING) or not peer.away:
+        peer.call_at = 0
+        return
+    quick = core.now - peer.called_from_ms < CALL_QUICKLY_FOR_MS
+    peer.call_at = core.now + (CALL_MS if quick else CALL_SLOWLY_MS)
+    if any(group.state in HOLDING for group in core.groups.values()):
+        for interface, address in peer.config.asked:
+            core.out.append(AskNeighbour(interface, address))
 
 
 def answered(core: "KeeperCore", peer: Peer, event: PeerHeard) -> None:
@@ -37,7 +79,7 @@ def answered(core: "KeeperCore", peer: Peer, event: PeerHeard) -> None:
         peer.node_answered = True
         return
     peer.heard_ms = core.now
-    core.learn(peer, event.body)
+    speech.learn(core, peer, event.body)
     core.fire_peer(peer, "answered")
     for group in core.groups.values():
         if event.node in group.config.peers:
@@ -72,10 +114,19 @@ def everywhere(core: "KeeperCore", peer: Peer, event: str) -> None:
 
 
 def settle_doubts(core: "KeeperCore") -> None:
-    """A group in doubt knows enough once no peer of it is still being asked."""
+    """A group in doubt, or that polls, knows enough once no peer of it is still being asked."""
     for group in core.groups.values():
-        if group.state == DOUBT and not any(core.peers[n].gap_at for n in group.config.peers):
+        asking = any(core.peers[name].gap_at for name in group.config.peers)
+        if asking or sense.pending(core, group):
+            continue
+        if group.state == DOUBT:
             core.fire(group, "down")
+        elif group.state == BACKUP and group.polling:
+            group.polling = False
+            answered = all(core.peers[n].state == peers.ALIVE for n in group.config.peers)
+            if answered or sense.certain(core, group):
+                group.asked = True  # each has just said how things are there, or is gone
+                core.fire(group, "down")
 
 
 def watch_peers(core: "KeeperCore") -> None:

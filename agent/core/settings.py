@@ -84,8 +84,29 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteSettings:
+    """A route that is there while the group's addresses are, and goes with them.
+
+    `to`: "192.0.2.0/24" or "default"; `via`: a next hop or "". `source`: one of the group's own
+    addresses, of the route's family: the kernel drops the route together with it.
+    """
+
+    to: str
+    family: int
+    interface: str
+    source: str
+    via: str = ""
+    metric: int = 0
+    table: int = 254  # main
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """What fails over together. `nodes`: preferred first."""
+    """What fails over together. `nodes`: preferred first.
+
+    `plain_peers`: primary addresses of VRRP routers (a keepalived, a router) that share the
+    group's virtual routers and are no nodes of this cluster. `priorities`: one for each node.
+    """
 
     name: str
     nodes: tuple[str, ...]
@@ -99,6 +120,15 @@ class GroupSettings:
     unicast: bool = True  # VRRP to the nodes' first paths; False: to 224.0.0.18 / ff02::12
     checksum_pseudo: bool = True  # IPv4 checksum with the pseudo-header, as keepalived and FRR send
     probation_ms: int = 30_000  # good health asked of a node that failed, before it is READY again
+    priorities: tuple[int, ...] = ()  # 1..255; (): 200, and 10 less for each node before it
+    plain_peers: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()  # asked by ARP or ND: without an answer this node is cut off
+    routes: tuple[RouteSettings, ...] = ()
+    break_first: bool = False  # a hand-over lets go before the other one takes
+    drain_ms: int = 0  # after a hand-over the addresses stay so long, silently, for answers
+    virtual_mac: bool = False  # RFC 9568 section 7.3, on a macvlan
+    link_local_first: bool = False  # IPv6 adverts list it first (RFC 9568 5.2.9), keepalived's not
+    announce_command: str = ""  # run beside the announcements: for clouds that must be told
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a keeper says regularly: its beat to the peers, its report to the agent."""
+"""What a keeper says regularly, to its peers and to its agent, and learns from its peers' beats."""
 
 from typing import TYPE_CHECKING, Any
 
+from agent.core import sense
 from agent.core.election import HOLDING
 from agent.core.guards import may_take, wanted
 from agent.core.keeping import Report, SendPeer
 from agent.core.model import GroupDeed, KeeperSaid, PeerDeed
+from agent.core.peer import Peer
 
 if TYPE_CHECKING:
     from agent.core.keeper import KeeperCore
@@ -18,9 +20,12 @@ def states(core: "KeeperCore") -> dict[str, list[Any]]:
         core.group = group
         found[name] = [
             group.state,
-            group.well if group.state in HOLDING else may_take(group) and group.plugged,
+            group.well
+            if group.state in HOLDING
+            else may_take(group) and group.plugged and not sense.found_deaf(core, group),
             group.epoch if group.state in HOLDING else group.epoch_seen,
             wanted(core),
+            sense.hears(core, group),
         ]
     return found
 
@@ -59,5 +64,37 @@ def report(core: "KeeperCore") -> None:
     }
     decisions, core.decisions = tuple(core.decisions), []
     core.out.append(
-        Report(KeeperSaid(groups, known, dict(core.links), dict(core.counters), decisions))
+        Report(
+            KeeperSaid(
+                groups,
+                known,
+                dict(core.links),
+                dict(core.counters),
+                decisions,
+                {ear.interface: ear.judged for ear in core.ears.values()},
+            )
+        )
     )
+
+
+def learn(core: "KeeperCore", peer: Peer, body: dict[str, Any]) -> None:
+    """A peer's own word of its groups; what is not of the form is passed over."""
+    sources = body.get("s")
+    for address in sources if isinstance(sources, list) else ():
+        if isinstance(address, str):  # nobody takes another node's address by saying so
+            core.config.sources.setdefault(address, peer.config.name)
+    said = body.get("g")
+    if not isinstance(said, dict):
+        return
+    for name, value in said.items():
+        group = core.groups.get(name)
+        if isinstance(value, list) and len(value) >= 4 and isinstance(value[0], str):
+            state, ready, epoch, want = value[:4]
+            peer.hears[name] = value[4] is True if len(value) > 4 else True
+            if group is not None:
+                core.see_epoch(group, epoch)
+            new = (state, ready is True, epoch if isinstance(epoch, int) else 0)
+            if peer.groups.get(name) != new or peer.wanted.get(name, "") != want:
+                peer.groups[name] = new
+                peer.wanted[name] = str(want)
+                core.report_due = True

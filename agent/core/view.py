@@ -74,6 +74,7 @@ def status(core: "AgentCore") -> dict[str, Any]:
             "beat_age_ms": now - core.keeper_ms,
             "counters": dict(said.counters) if said else {},
         },
+        "senses": dict(said.senses) if said else {},
         "store": {"ok": not core.store_failed, "detail": core.store_failed},
         "maintenance": (
             {"until_s": (core.maintenance_until - now) // 1000, "by": core.maintenance_by}
@@ -107,6 +108,7 @@ def _group(core: "AgentCore", role: Role) -> dict[str, Any]:
         "ready": role.word.ready,
         "why": role.word.why,
         "addresses": [f"{a.address}/{a.prefix_len}" for a in settings.addresses],
+        "plain_peers": list(settings.plain_peers),
         "services": [_service(care, core.now) for care in role.cares],
     }
 
@@ -175,14 +177,19 @@ def explain(core: "AgentCore", group: str) -> dict[str, Any]:
             for at, decision in chosen[-SHOWN_DECISIONS:]
         ],
         "now": {name: _outlook(role) for name, role in core.roles.items() if group in ("", name)},
+        "senses": dict(core.keeper.senses) if core.keeper is not None else {},
     }
 
 
 def _outlook(role: Role) -> dict[str, Any]:
+    why = role.word.why or ("serving" if role.state == ACTIVE else "ready to take over")
+    if role.plain_active():
+        why = f"{role.called(role.deed_active)} has it; {why}"
     return {
         "role": role.state,
         "state": role.deed_state,
-        "why": role.word.why or ("serving" if role.state == ACTIVE else "ready to take over"),
+        "why": why,
+        "plain_peers": list(role.settings.plain_peers),
         "next": [
             {
                 "rule": row.rule,

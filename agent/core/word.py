@@ -55,10 +55,24 @@ def _failback_due(core: "AgentCore", role: Role) -> bool:
     settings = role.settings
     if settings.failback is not Failback.AFTER or role.state != STANDBY or core.maintained():
         return False
-    if role.deed_active not in settings.nodes or not role.ready_since:
+    if not role.ready_since or core.now - role.ready_since < settings.failback_ms:
         return False
-    preferred = settings.nodes.index(core.settings.node) < settings.nodes.index(role.deed_active)
-    return preferred and core.now - role.ready_since >= settings.failback_ms
+    if role.plain_active():  # whether this node outranks it is for the keeper to see
+        return not _preferred(core, role)
+    if role.deed_active not in settings.nodes:
+        return False
+    return settings.nodes.index(core.settings.node) < settings.nodes.index(role.deed_active)
+
+
+def _preferred(core: "AgentCore", role: Role) -> bool:
+    """Whether a node that is ready goes before this one."""
+    settings = role.settings
+    before = settings.nodes[: settings.nodes.index(core.settings.node)]
+    peers = core.keeper.peers if core.keeper is not None else {}
+    return any(
+        name in before and peer.state == "alive" and peer.groups.get(settings.name, ("", False))[1]
+        for name, peer in peers.items()
+    )
 
 
 def _reserve(core: "AgentCore", name: str, role: Role) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.cli.playing import agent, line, standpipe
 
-EXPLAINED = {
+EXPLAINED: dict[str, Any] = {
     "decisions": [
         {
             "at_s_ago": 192.0,
@@ -82,6 +82,18 @@ group sbc is active, active: owner since epoch 17
     quarantine                       has all it needs
 """
     )
+
+
+def test_explain_shows_plain_peers_and_what_each_interface_hears(tmp_path: Path) -> None:
+    now = {"sbc": EXPLAINED["now"]["sbc"] | {"plain_peers": ["10.1.0.9", "10.1.0.8"]}}
+    detail = EXPLAINED | {"now": now, "senses": {"eth0": "unanswered", "eth1": "odd"}}
+    with agent(tmp_path, lambda request: [line(True, "", detail)]):
+        lines = standpipe("explain", run_dir=tmp_path).stdout.splitlines()
+    assert "  plain peers, known by their adverts alone: 10.1.0.9, 10.1.0.8" in lines
+    assert lines[-2:] == [
+        "link eth0 is unanswered: frames come in, but nobody who is asked answers",
+        "link eth1 is odd: ?",
+    ]
 
 
 def test_explain_of_everything_and_of_nothing(tmp_path: Path) -> None:

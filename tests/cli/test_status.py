@@ -63,6 +63,32 @@ def test_a_group_shows_who_has_it_and_who_could(tmp_path: Path) -> None:
     assert any(text.endswith("10.1.0.103/24 and 17 more") for text in lines)
 
 
+def test_a_plain_peer_that_has_a_group_is_named(tmp_path: Path) -> None:
+    plain = {"owner": "10.1.0.9", "plain_peers": ["10.1.0.9"], "role": "standby"}
+    group = STATUS["groups"][0] | plain | {"state": "backup", "why": ""}
+    with agent(tmp_path, answering(STATUS | {"groups": [group]})):
+        lines = standpipe("status", run_dir=tmp_path).stdout.splitlines()
+    (row,) = [text for text in lines if text.startswith("sbc-london")]
+    assert row.split()[:4] == ["sbc-london", "standby", "backup", "10.1.0.9"]
+    (nodes,) = [text for text in lines if "plain peer" in text]
+    assert nodes.endswith("   ● plain peer 10.1.0.9 has it")
+    assert nodes.startswith("  ○ lon1 backup, ready")
+
+
+def test_a_plain_peer_that_does_not_have_it_is_not_shown_as_if(tmp_path: Path) -> None:
+    group = STATUS["groups"][0] | {"plain_peers": ["10.1.0.9"]}
+    with agent(tmp_path, answering(STATUS | {"groups": [group]})):
+        assert "plain peer" not in standpipe("status", run_dir=tmp_path).stdout
+
+
+def test_an_interface_that_is_cut_off_is_shown_at_the_end(tmp_path: Path) -> None:
+    senses = {"eth0": "deaf", "eth1": "well", "eth2": "unanswered"}
+    with agent(tmp_path, answering(STATUS | {"senses": senses})):
+        foot = standpipe("status", run_dir=tmp_path).stdout.splitlines()[-1]
+    assert "eth0 deaf  eth2 unanswered" in foot
+    assert "eth1" not in foot
+
+
 def test_a_resource_has_a_bar_and_the_time_that_is_left(tmp_path: Path) -> None:
     with agent(tmp_path, answering(STATUS)):
         lines = standpipe("status", run_dir=tmp_path).stdout.splitlines()

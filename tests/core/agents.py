@@ -75,7 +75,9 @@ def settings(node: str = "lon1", services: tuple[ServiceSettings, ...] = (KAMAIL
         sites=("london", "paris"),
         nodes=nodes,
         groups={
-            "sbc": GroupSettings("sbc", ("lon1", "lon2"), (address,), services, **group),
+            "sbc": GroupSettings(
+                "sbc", group.pop("nodes", ("lon1", "lon2")), (address,), services, **group
+            ),
             "sbc-paris": GroupSettings("sbc-paris", ("par1",), (far,), services),
         },
         geos={
@@ -140,6 +142,8 @@ class AgentPlay(Playbook):
         lost_paths: tuple[int, ...] = (),
         counters: dict[str, int] | None = None,
         decisions: tuple[Decision, ...] = (),
+        senses: dict[str, str] | None = None,
+        tenure: int = 0,
     ) -> KeeperSaid:
         """The keeper's report. peer: the other London node, which is active where this is not."""
         me, other = ("lon1", "lon2") if self.node == "lon1" else ("lon2", "lon1")
@@ -156,8 +160,9 @@ class AgentPlay(Playbook):
             ),
             "par1": PeerDeed(paris, "9", {"sbc-paris": ("active", True)}, {}),
         }
-        deed = GroupDeed(state, epoch, orphaned, "" if orphaned else active)
-        return KeeperSaid({"sbc": deed}, peers, {"eth0": link}, counters or {}, decisions)
+        deed = GroupDeed(state, epoch, orphaned, "" if orphaned else active, tenure=tenure)
+        links = {"eth0": link}
+        return KeeperSaid({"sbc": deed}, peers, links, counters or {}, decisions, senses or {})
 
     def op_id(self) -> int:
         """Of the last operation that is shown."""
@@ -249,4 +254,6 @@ def does(verb: str, service: str = "kamailio") -> ANY:
 
 
 COLD = Standby.COLD
+PLAIN = "10.1.0.9"
+"""A router that speaks VRRP and nothing else, where a group has plain_peers."""
 CLEARED = str(Severity.CLEARED)

@@ -11,6 +11,7 @@ from agent.core.keeping import (
     AddressSeen,
     AdvertSeen,
     Announce,
+    AskNeighbour,
     Keeping,
     KeptGroup,
     KeptPeer,
@@ -22,7 +23,9 @@ from agent.core.keeping import (
     Router,
     SendAdvert,
     SendPeer,
+    Sense,
     TakeAddresses,
+    TrafficSeen,
     Woken,
     WordGiven,
 )
@@ -34,6 +37,9 @@ REAL = {"lon1": "10.1.0.11", "lon2": "10.1.0.12", "lon3": "10.1.0.13"}
 REAL6 = {"lon1": "fd00::11", "lon2": "fd00::12", "lon3": "fd00::13"}
 FLOATING = "10.1.0.100"
 FLOATING6 = "fd00::100"
+GATEWAY = "10.1.0.1"
+PLAIN = "10.1.0.9"
+CLIENT = "10.1.0.50"
 PRIORITY = {"lon1": 200, "lon2": 190, "lon3": 180}
 ADVERT_MS = 200
 JUST_NOW = -1  # a word that is given the moment at which it is fed
@@ -48,8 +54,12 @@ def keeping(
     priorities: dict[str, int] = PRIORITY,
     ipv6: bool = False,
     hold_ms: int = 10_000,
+    **rest: Any,
 ) -> Keeping:
-    """one_way: a single path and nothing to ask by ARP. ipv6: the group has such an address too."""
+    """one_way: a single path and nothing to ask by ARP. ipv6: the group has such an address too.
+
+    rest: further fields of the group.
+    """
     peers = tuple(name for name in nodes if name != node)
     routers = [Router(4, 51, "eth0", (FLOATING,))]
     if ipv6:
@@ -62,10 +72,14 @@ def keeping(
         hold_ms,
         tuple(routers),
         peers,
+        **rest,
     )
     sources = {REAL[name]: name for name in nodes} | {REAL6[name]: name for name in nodes}
     asked = {name: () if one_way else (("eth0", REAL[name]),) for name in peers}
-    paths = {name: ("0",) if one_way else ("0", "1") for name in peers}
+    paths = {
+        name: (REAL[name],) if one_way else (REAL[name], f"10.9.0.{n}")
+        for n, name in enumerate(peers)
+    }
     return Keeping(
         node,
         7,
@@ -76,19 +90,41 @@ def keeping(
 
 
 class KeeperPlay(Playbook):
-    """A keeper on `node`. Reports, beats and refreshed lifetimes are not shown."""
+    """A keeper on `node`. Reports, beats, refreshed lifetimes and looks around are not shown.
+
+    traffic: packets that come in between two looks at an interface. witnesses: how many were
+    overheard there; asked for, they answer nothing unless the test says so.
+    """
 
     core: KeeperCore
 
-    def __init__(self, node: str, nodes: tuple[str, ...] = ("lon1", "lon2"), **kind: Any) -> None:
+    def __init__(
+        self,
+        node: str,
+        nodes: tuple[str, ...] = ("lon1", "lon2"),
+        answering: tuple[str, ...] = (),
+        **kind: Any,
+    ) -> None:
         core = KeeperCore(keeping(node, nodes, **kind), START)
         super().__init__(core, START, Woken, _routine)
         self.node = node
+        self.answering = set(answering)  # addresses that answer ARP
+        self.traffic = 1
+        self.witnesses = 0
+        self._packets = 0
 
     def _step(self, event: Any) -> None:
         if isinstance(event, WordGiven) and event.at_ms == JUST_NOW:
             event = WordGiven(event.words, self.now)
+        before = len(self.all)
         super()._step(event)
+        for action in self.all[before:]:
+            if isinstance(action, Sense):
+                self._packets += self.traffic
+                asked = self.witnesses if action.ask else 0
+                self._step(TrafficSeen(action.interface, self._packets, asked))
+            elif isinstance(action, AskNeighbour) and action.address in self.answering:
+                self._step(seen(action.address))
 
     @property
     def state(self) -> str:
@@ -104,7 +140,8 @@ class KeeperPlay(Playbook):
 
     def report(self) -> KeeperSaid:
         """Its next regular report."""
-        return self.said(Report, after(self.core.config.report_ms))[-1].said
+        self.core.report_due = True
+        return self.said(Report, WAKE)[-1].said
 
     def rules(self, machine: str = "group sbc") -> list[str]:
         """Those that were taken since the beginning and are worth a record."""
@@ -131,7 +168,7 @@ class KeeperPlay(Playbook):
 def _routine(action: Any) -> bool:
     if isinstance(action, SendPeer):
         return action.kind == "beat"
-    return isinstance(action, Report | RefreshAddresses)
+    return isinstance(action, Report | RefreshAddresses | Sense)
 
 
 def backup(
@@ -220,8 +257,13 @@ def neighbour(node: str) -> NeighbourSeen:
     return NeighbourSeen("eth0", REAL[node], "02:00:00:00:00:11")
 
 
-def address(present: bool) -> AddressSeen:
-    return AddressSeen("eth0", FLOATING, present)
+def seen(address: str, mac: str = "02:00:00:00:00:99") -> NeighbourSeen:
+    """Whoever has that address says so."""
+    return NeighbourSeen("eth0", address, mac)
+
+
+def address(present: bool, by: str = "") -> AddressSeen:
+    return AddressSeen("eth0", FLOATING, present, by)
 
 
 def handover(node: str, number: int = 1, epoch: int = 4) -> PeerHeard:

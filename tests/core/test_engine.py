@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The agent's core as a whole: its border, its words to the keeper, and what is always so."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -37,6 +37,7 @@ from tests.core.agents import (
     COLD,
     DOWN,
     OPERATIONS,
+    PLAIN,
     START,
     UP,
     AgentPlay,
@@ -151,6 +152,43 @@ def test_the_owner_may_be_a_peer_but_not_one_that_is_not_heard():
     assert play.core.owner("sbc-paris") == "par1"
     play.given(play.keeper(peer="silent"))
     assert play.core.owner("sbc") == ""
+
+
+def test_the_owner_may_be_a_plain_peer_while_it_is_heard():
+    play = standby(plain_peers=(PLAIN,))
+    play.given(play.keeper("backup", active=PLAIN))
+    assert play.core.owner("sbc") == PLAIN
+    play.given(play.keeper(orphaned=True, peer_state="backup"))
+    assert play.core.owner("sbc") == ""
+    play.given(play.keeper("backup", active="10.1.0.77"))
+    assert play.core.owner("sbc") == ""
+
+
+@pytest.mark.parametrize("deed", [
+    GroupDeed("backup", orphaned=True, active=PLAIN), GroupDeed("init", active=PLAIN)
+])  # fmt: skip
+def test_a_plain_peer_that_was_heard_long_ago_owns_nothing(deed):
+    play = standby(plain_peers=(PLAIN,))
+    play.given(play.keeper("backup", active=PLAIN))
+    assert play.core.owner("sbc") == PLAIN
+    play.given(replace(play.keeper("backup", active=PLAIN), groups={"sbc": deed}))
+    assert play.core.owner("sbc") == ""
+
+
+def test_whether_services_answer_behind_a_plain_peer_nobody_can_say():
+    play = standby(plain_peers=(PLAIN,))
+    assert play.core.site_answers("london")
+    play.given(play.keeper("backup", active=PLAIN))
+    assert not play.core.site_answers("london")
+
+
+def test_a_move_to_a_plain_peer_and_back_is_told_by_its_name():
+    play = serving(plain_peers=(PLAIN,))
+    (there,) = play.said(Tell, play.keeper("backup", active=PLAIN))
+    assert there.alarm.text == "from lon1 to plain peer 10.1.0.9"
+    (back,) = play.said(Tell, play.keeper("active", epoch=7))
+    assert back.alarm.text == "from plain peer 10.1.0.9 to lon1 under epoch 7"
+    assert play.said(Tell, play.keeper("active", epoch=7, peer_ready=False)) == []
 
 
 def test_a_lost_keeper_is_told_and_its_return_too():

@@ -20,7 +20,10 @@ from agent.core.kit import (
     KitQuestion,
     KitRouter,
     dump,
+    is_macvlan_of_ours,
     load,
+    macvlan_name,
+    virtual_mac,
 )
 
 ROUTER = Router(4, 51, "eth0", ("10.1.0.100",))
@@ -28,7 +31,22 @@ KIT = Kit(
     keeping=Keeping(
         node="lon1",
         boot=0,
-        groups={"sbc": KeptGroup("sbc", 200, 0, 200, 10_000, (ROUTER,), ("lon2",))},
+        groups={
+            "sbc": KeptGroup(
+                name="sbc",
+                priority=200,
+                place=0,
+                advert_ms=200,
+                hold_ms=10_000,
+                routers=(ROUTER,),
+                peers=("lon2",),
+                plain=("10.1.0.9",),
+                gateways=(("eth0", "10.1.0.1"),),
+                probed=(("eth0", "10.1.0.100"),),
+                apart=True,
+                drain_ms=5000,
+            )
+        },
         peers={"lon2": KeptPeer("lon2", ("10.1.0.12",), (("eth0", "10.1.0.12"),))},
         sources={"10.1.0.12": "lon2"},
         lifetime_s=4,
@@ -41,11 +59,26 @@ KIT = Kit(
     groups={
         "sbc": KitGroup(
             addresses=(KitAddress("eth0", 2, 4, "10.1.0.100"),),
-            routers=(KitRouter(4, 51, "eth0", 2, ("10.1.0.100",), "10.1.0.11", ("10.1.0.12",)),),
+            routers=(
+                KitRouter(
+                    family=4,
+                    vrid=51,
+                    interface="eth0",
+                    index=2,
+                    addresses=("10.1.0.100",),
+                    source="10.1.0.11",
+                    destinations=("10.1.0.12",),
+                    mouth=("sp51v4-2", 1073742950),
+                ),
+            ),
             take=(Batch(bytes(range(76)), (60, 64)),),
             release=(Batch(b"gone"),),
             announcements=(KitFrame("eth0", b"\0\xff"),),
             checksum_pseudo=True,
+            prepare=(Batch(b"macvlan"),),
+            before=(Batch(b"not parked any more"),),
+            park=(Batch(bytes(76), (60, 64)),),
+            silent=("eth0", "sp51v4-2"),
         ),
         "away": KitGroup((), (), (), (), (), True, ("interface eth7 is not there",)),
     },
@@ -86,7 +119,7 @@ def test_what_is_no_kit_says_to_forge_again(data: bytes) -> None:
         b"[]",
         b"{}",
         b"[" * 100_000,
-        changed("kit", to=2),
+        changed("kit", to=1),
         changed("keeping", to=None),
         changed("keeping", "groups", "sbc", to={}),
         changed("groups", "sbc", "take", 0, "messages", to="not base64!"),
@@ -94,9 +127,27 @@ def test_what_is_no_kit_says_to_forge_again(data: bytes) -> None:
         changed("groups", "sbc", "take", 0, "lifetimes", to=[-1]),
         changed("interfaces", to={"eth0": []}),
         changed("peers", to=[1]),
+        changed("keeping", "groups", "sbc", "gateways", to=[["eth0"]]),
+        changed("groups", "sbc", "park", 0, "lifetimes", to=[74]),
     ],
     ids=lambda data: repr(data[:30]),
 )
 def test_a_damaged_or_foreign_kit_says_to_forge_again(data: bytes) -> None:
     with pytest.raises(ValueError, match="forge it again"):
         load(data)
+
+
+def test_a_kit_of_an_older_version_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"no kit of version 2: forge it again .*standpipe run"):
+        load(changed("kit", to=1))
+
+
+def test_a_macvlan_is_ours_by_its_name_its_mac_and_what_it_lies_over() -> None:
+    name, mac = macvlan_name(6, 51, 7), virtual_mac(6, 51)
+    assert (name, mac) == ("sp51v6-7", "00:00:5e:00:02:33")
+    assert is_macvlan_of_ours(name, mac, 7)
+    assert not is_macvlan_of_ours(name, mac, 8)
+    assert not is_macvlan_of_ours(name, virtual_mac(4, 51), 7)
+    assert not is_macvlan_of_ours("sp51v6-7x", mac, 7)
+    assert not is_macvlan_of_ours("vrrp6-51", mac, 7)
+    assert KIT.macvlans() == {"sp51v4-2": 4}

@@ -3,6 +3,7 @@
 
 import pytest
 
+from agent.core.engine import AgentCore
 from agent.core.model import (
     Decision,
     KeeperLost,
@@ -17,10 +18,12 @@ from tests.core.agents import (
     CLEARED,
     COLD,
     DOWN,
+    PLAIN,
     UP,
     AgentPlay,
     sample,
     serving,
+    settings,
     standby,
     ups,
 )
@@ -33,6 +36,18 @@ def alarms(play, *events):
 
 def foreign(source="10.1.0.66", rule="advert-foreign"):
     return Decision("packets", rule, "", "", f"{source} does what it must not", {"source": source})
+
+
+def decided(rule, group="sbc", **inputs):
+    return Decision(f"group {group}", rule, "active", "active", "as the table says", inputs)
+
+
+def defended(mac="aa:bb:cc:00:00:66"):
+    return (decided("G-DEFEND", address="10.1.0.100", mac=mac),)
+
+
+def put_back(rule="G-PUT-BACK", by="NetworkManager (pid 812)"):
+    return (decided(rule, address="10.1.0.100", by=by),)
 
 
 # ---------------------------------------------------------------- pairs
@@ -93,6 +108,28 @@ PAIRS = {
         lambda p: [after(602_000)],
     ),
     "resource-level": (lambda p: [sample(98.0)], lambda p: [sample(10.0)]),
+    "router-disagrees": (
+        lambda p: [
+            p.keeper(
+                "active",
+                counters={"advert-interval": 1},
+                decisions=(foreign(rule="advert-interval"),),
+            )
+        ],
+        lambda p: [after(602_000)],
+    ),
+    "address-conflict": (
+        lambda p: [p.keeper("active", decisions=defended())],
+        lambda p: [after(61_000)],
+    ),
+    "address-removed": (
+        lambda p: [p.keeper("active", decisions=put_back())],
+        lambda p: [after(601_000)],
+    ),
+    "interface-deaf": (
+        lambda p: [p.keeper("active", senses={"eth0": "deaf"}), after(4000)],
+        lambda p: [p.keeper("active", senses={"eth0": "well"}), after(1000)],
+    ),
 }
 
 
@@ -294,6 +331,130 @@ def test_packets_that_go_on_coming_keep_their_alarm():
     assert play.told(after(602_000)) == [("packet-refused", "cleared")]
 
 
+@pytest.mark.parametrize("rule", ["advert-interval", "advert-form", "advert-owner"])
+def test_a_router_of_ours_that_is_set_otherwise_disagrees(rule):
+    play = serving()
+    report = play.keeper("active", counters={rule: 1}, decisions=(foreign("10.1.0.12", rule),))
+    (alarm,) = alarms(play, report)
+    assert (alarm.kind, alarm.subject) == ("router-disagrees", f"{rule} from 10.1.0.12")
+
+
+# ---------------------------------------------------------------- addresses that others touch
+
+
+def test_a_stranger_at_our_address_is_named_with_the_address():
+    play = serving()
+    (alarm,) = alarms(play, play.keeper("active", decisions=defended()))
+    assert (alarm.kind, alarm.subject) == ("address-conflict", "address 10.1.0.100 of sbc")
+    assert alarm.text.startswith("aa:bb:cc:00:00:66 answers for 10.1.0.100 too")
+
+
+def test_a_conflict_lasts_as_long_as_the_stranger_answers_and_a_minute_more():
+    play = serving()
+    for _ in range(5):
+        play.given(play.keeper("active", decisions=defended()), after(50_000))
+    assert "address-conflict" in play.standing()
+    assert play.told(after(9000)) == []
+    assert play.told(after(3000)) == [("address-conflict", "cleared")]
+
+
+def test_whoever_removes_our_address_is_named_where_it_is_known():
+    play = serving()
+    (alarm,) = alarms(play, play.keeper("active", decisions=put_back()))
+    assert alarm.text.startswith("NetworkManager (pid 812) removed 10.1.0.100: it was put back")
+    assert str(alarm.severity) == "minor"
+    play = serving()
+    (alarm,) = alarms(play, play.keeper("active", decisions=put_back(by="")))
+    assert alarm.text.startswith("a program that is not known removed 10.1.0.100")
+
+
+def test_a_group_that_had_to_leave_because_of_it_is_worse():
+    play = serving()
+    told = alarms(
+        play,
+        play.keeper("active", decisions=put_back()),
+        play.keeper("active", decisions=put_back("G-GIVE-TUSSLE")),
+    )
+    assert [str(alarm.severity) for alarm in told] == ["minor", "major"]
+    assert "again and again: sbc is handed over" in told[1].text
+
+
+def test_a_decision_that_names_no_address_is_about_the_group():
+    play = serving()
+    (alarm,) = alarms(play, play.keeper("active", decisions=(decided("G-PUT-BACK"),)))
+    assert (alarm.subject, alarm.text.split(":")[0]) == (
+        "group sbc",
+        "a program that is not known removed an address of sbc",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "after_ms", "decision"),
+    [
+        ("address-conflict", 60_000, defended()[0]),
+        ("address-removed", 600_000, put_back()[0]),
+        ("foreign-router", 600_000, foreign()),
+        ("router-disagrees", 600_000, foreign(rule="advert-form")),
+        ("packet-refused", 600_000, foreign(rule="peer-key")),
+    ],
+)
+def test_what_an_earlier_agent_told_ends_after_the_same_time(kind, after_ms, decision):
+    first = serving()
+    first.given(first.keeper("active", decisions=(decision,)))
+    core = AgentCore(settings(), {}, first.now, None, first.core.alarms.standing())
+    play = AgentPlay()
+    play.core, play.now = core, first.now
+    play.given(*UP, play.keeper("active"))
+    assert kind not in [name for name, _ in play.told(after(after_ms - 2000))]
+    assert (kind, "cleared") in play.told(after(4000))
+
+
+# ---------------------------------------------------------------- what an interface hears
+
+
+def hearing(play, sense, **report):
+    return play.keeper("active", senses={"eth0": sense}, **report)
+
+
+@pytest.mark.parametrize(
+    ("sense", "said"),
+    [
+        ("deaf", "nothing is heard on eth0, though neighbours were asked"),
+        ("unanswered", "frames come in on eth0, but nobody who is asked there answers"),
+    ],
+)
+def test_an_interface_that_is_cut_off_says_what_was_found(sense, said):
+    play = serving()
+    (alarm,) = alarms(play, hearing(play, sense), after(4000))
+    assert (alarm.kind, alarm.subject) == ("interface-deaf", "link eth0")
+    assert alarm.text.startswith(said)
+    assert "check the switch port" in alarm.text or "check the cable" in alarm.text
+
+
+def test_with_a_gateway_it_is_the_gateway_that_does_not_answer():
+    play = serving(gateways=("10.1.0.1",))
+    (alarm,) = alarms(play, hearing(play, "deaf"), after(4000))
+    assert alarm.text.startswith("the gateway does not answer on eth0 (10.1.0.1)")
+
+
+def test_one_bad_look_at_the_network_is_no_alarm():
+    play = serving()
+    assert play.told(hearing(play, "deaf"), after(1500), hearing(play, "hears"), after(9000)) == []
+
+
+def test_an_interface_without_carrier_has_one_alarm_not_two():
+    play = serving()
+    assert play.told(hearing(play, "deaf", link=False), after(60_000)) == [("link-down", "major")]
+
+
+def test_knowing_nothing_is_no_end_of_deafness():
+    play = serving()
+    play.given(hearing(play, "deaf"), after(4000))
+    assert play.told(hearing(play, "unknown"), after(60_000)) == []
+    assert play.told(hearing(play, "hears"), after(1000)) == [("interface-deaf", "cleared")]
+    assert serving().told(hearing(play, "unknown"), after(60_000)) == []
+
+
 # ---------------------------------------------------------------- absence
 
 
@@ -343,6 +504,26 @@ def test_a_cold_standby_need_not_be_ready():
     assert "group-without-standby" not in [
         kind for kind, _ in play.told(play.keeper("active", peer_ready=False), after(60_000))
     ]
+
+
+def test_a_plain_peer_that_has_the_group_owns_it():
+    play = standby(plain_peers=(PLAIN,))
+    told = play.told(play.keeper("backup", active=PLAIN), after(60_000))
+    assert told == [("group-moved", "minor")]
+    assert "group-without-owner" in [
+        kind for kind, _ in play.told(play.keeper(orphaned=True, peer="silent"), after(9000))
+    ]
+
+
+def test_a_router_that_is_no_plain_peer_of_the_group_owns_nothing():
+    play = standby()
+    play.given(play.keeper("backup", active=PLAIN), after(60_000))
+    assert "group-without-owner" in play.standing()
+
+
+def test_plain_peers_alone_are_a_standby_that_nobody_can_ask():
+    play = serving(nodes=("lon1",), plain_peers=(PLAIN,))
+    assert play.told(after(60_000)) == []
 
 
 def test_a_group_without_other_nodes_misses_none():

@@ -5,7 +5,7 @@ import pytest
 
 from agent.core.model import Record, Reply, TellKeeper
 from agent.core.settings import NodeSettings
-from tests.core.agents import COLD, DOWN, YES, AgentPlay, ask, does, serving, standby
+from tests.core.agents import COLD, DOWN, PLAIN, YES, AgentPlay, ask, does, serving, standby
 from tests.core.playbook import ANY, after
 
 SWITCH = ask("switchover", group="sbc")
@@ -161,6 +161,94 @@ def test_a_cold_standby_is_brought_up_first():
     play.given(play.done(), YES)
     ready = [a.words["sbc"] for a in play.said(TellKeeper, YES)]
     assert (ready[0].ready, ready[0].order) == (True, "take")
+
+
+# ---------------------------------------------------------------- plain peers
+
+
+def behind(**kind):
+    """A standby that is ready, and a plain peer that has the group."""
+    play = standby("lon1", plain_peers=(PLAIN,), **kind)
+    return play.given(play.keeper("backup", active=PLAIN, peer_ready=False))
+
+
+def alone(**kind):
+    """An owner with a plain peer and no node that could take over."""
+    play = serving(plain_peers=(PLAIN,), **kind)
+    return play.given(play.keeper("active", peer_ready=False))
+
+
+def test_a_group_is_taken_from_a_plain_peer_when_told_to():
+    play = behind()
+    assert play >> ask("switchover", group="sbc", to="lon1") << PROGRESS
+    assert (play.word.order, play.word.to) == ("take", "")
+    assert last(play, play.keeper("active", epoch=4))[0] is True
+
+
+def test_a_plain_peer_that_outranks_this_node_is_for_people_to_stop():
+    play = behind().given(SWITCH)
+    assert refusal(play, after(4000)) == (
+        "sbc: not done in 3 s, given up; it is on plain peer 10.1.0.9: the priority of lon1 is not "
+        "above its own; stop that router or lower its priority, then ask again"
+    )
+    assert play.word.order == ""
+
+
+def test_a_move_from_a_plain_peer_to_another_node_is_asked_for_there():
+    text = refusal(behind(), ask("switchover", group="sbc", to="lon2"))
+    assert text == "sbc is not on lon1: run this on lon2"
+
+
+def test_a_plain_peer_takes_no_orders():
+    play = standby("lon1", plain_peers=(PLAIN, "10.1.0.8"))
+    play.given(play.keeper("backup", active=PLAIN))
+    assert refusal(play, ask("switchover", group="sbc", to=PLAIN)) == (
+        "sbc is on plain peer 10.1.0.9 already"
+    )
+    assert refusal(play, ask("switchover", group="sbc", to="10.1.0.8")) == (
+        "sbc is not on lon1: its owner takes no orders"
+    )
+
+
+@pytest.mark.parametrize("to", [None, PLAIN])
+def test_a_group_is_given_to_a_plain_peer_where_no_node_can_take_it(to):
+    play = alone()
+    assert play >> ask("switchover", group="sbc", to=to) << PROGRESS
+    assert (play.word.order, play.word.to) == ("give", "")
+    assert last(play, after(300), play.keeper("backup", active=PLAIN)) == (
+        True,
+        "sbc: now on plain peer 10.1.0.9 (300 ms)",
+    )
+    assert play.word.order == ""
+
+
+def test_a_node_that_is_ready_goes_before_a_plain_peer():
+    play = serving(plain_peers=(PLAIN,))
+    text = refusal(play, ask("switchover", group="sbc", to=PLAIN))
+    assert text == (
+        "lon2 is ready and goes before a plain peer: to have it pass, say there first: "
+        "standpipe maintenance on"
+    )
+
+
+def test_a_node_that_is_not_ready_is_no_target_only_because_a_plain_peer_is_there():
+    text = refusal(alone(), ask("switchover", group="sbc", to="lon2"))
+    assert text.startswith("nobody can take sbc (lon2 is alive, not ready)")
+
+
+def test_a_plain_peer_that_does_not_take_it_leaves_it_where_it_is():
+    play = alone().given(SWITCH)
+    text = refusal(play, after(11_000))
+    assert text == "sbc: not done in 10 s, given up; it is on lon1: standpipe explain sbc"
+    assert play.word.order == ""
+
+
+def test_a_target_that_is_none_is_refused_with_the_plain_peers_too():
+    text = refusal(alone(), ask("switchover", group="sbc", to="10.1.0.77"))
+    assert text == "sbc may run on lon1, lon2, 10.1.0.9; '10.1.0.77' is none of them"
+
+
+# ---------------------------------------------------------------- what is not there
 
 
 @pytest.mark.parametrize("name", ["pbx", "", None])

@@ -12,6 +12,7 @@ from tests.core.agents import (
     DOWN,
     KAMAILIO,
     NO,
+    PLAIN,
     SIP,
     TCP,
     UP,
@@ -326,6 +327,39 @@ def test_nothing_is_taken_back_in_maintenance_or_without_being_told_to():
     assert play.word.order == ""
     play = standby("lon1").given(after(2_000_000))
     assert play.word.order == ""
+
+
+def plain_failback(node="lon1", *, peer_ready=True, ms=600_000):
+    """A plain peer has the group; the other node is heard."""
+    kind = {"failback": Failback.AFTER, "failback_ms": ms, "plain_peers": (PLAIN,)}
+    play = AgentPlay(node, **kind).given(*UP)
+    return play.given(play.keeper("backup", active=PLAIN, peer_ready=peer_ready))
+
+
+def test_from_a_plain_peer_it_is_taken_back_after_the_same_time():
+    play = plain_failback().given(after(598_000))
+    assert play.word.order == ""
+    play.given(after(4000))
+    assert (play.word.order, play.word.to) == ("take", "")
+
+
+def test_of_two_nodes_the_ready_one_that_is_preferred_takes_back_from_a_plain_peer():
+    assert plain_failback("lon2").given(after(700_000)).word.order == ""
+    assert plain_failback("lon2", peer_ready=False).given(after(700_000)).word.order == "take"
+
+
+def test_a_router_that_is_not_of_the_group_is_nobody_to_take_back_from():
+    play = failback()
+    play.given(play.keeper("backup", active="10.1.0.77"), after(700_000))
+    assert play.word.order == ""
+
+
+def test_a_cold_standby_that_was_starting_is_not_needed_once_a_plain_peer_serves():
+    play = standby("lon1", standby=COLD, plain_peers=(PLAIN,))
+    play.given(play.keeper(orphaned=True))
+    stops = play.said(ControlService, play.keeper("backup", active=PLAIN))
+    assert [stop.verb for stop in stops] == ["stop"]
+    assert play.role.state == "standby"
 
 
 # ---------------------------------------------------------------- threats

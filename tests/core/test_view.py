@@ -7,7 +7,7 @@ import pytest
 
 from agent.core.model import ConfigRefused, Decision, KeeperLost, SourceFailed, StoreFailed
 from agent.core.view import explain, health, status
-from tests.core.agents import COLD, DOWN, UP, AgentPlay, ask, sample, serving, standby, ups
+from tests.core.agents import COLD, DOWN, PLAIN, UP, AgentPlay, ask, sample, serving, standby, ups
 from tests.core.playbook import after
 
 # Version 1: what scripts rely on. A key may be added with a new version only.
@@ -29,6 +29,7 @@ SHAPE = {
         "ready": bool,
         "why": str,
         "addresses": list,
+        "plain_peers": list,
         "services": {
             "name": str,
             "health": str,
@@ -59,6 +60,7 @@ SHAPE = {
         "since_s": int,
     },
     "keeper": dict,
+    "senses": dict,
     "store": dict,
     "maintenance": (dict, type(None)),
     "config": dict,
@@ -117,6 +119,25 @@ def test_a_group_says_who_owns_it_and_whether_this_node_could():
     assert (group["ready"], group["why"], group["addresses"]) == (True, "", ["10.1.0.100/24"])
     (group,) = shown(standby(standby=COLD))["groups"]
     assert (group["ready"], group["why"]) == (False, "cold: its services are not running")
+
+
+def test_a_plain_peer_that_has_the_group_is_its_owner_and_well():
+    play = standby(plain_peers=(PLAIN,))
+    play.given(play.keeper("backup", active=PLAIN))
+    (group,) = shown(play)["groups"]
+    assert (group["owner"], group["plain_peers"]) == (PLAIN, [PLAIN])
+    assert str(health(play.core)) == "up"
+    now = explain(play.core, "sbc")["now"]["sbc"]
+    assert now["why"] == "plain peer 10.1.0.9 has it; ready to take over"
+    assert now["plain_peers"] == [PLAIN]
+
+
+def test_what_each_interface_hears_is_shown_and_explained():
+    play = serving()
+    assert shown(AgentPlay())["senses"] == explain(AgentPlay().core, "")["senses"] == {}
+    play.given(play.keeper("active", senses={"eth0": "well", "eth1": "deaf"}))
+    assert shown(play)["senses"] == {"eth0": "well", "eth1": "deaf"}
+    assert explain(play.core, "sbc")["senses"] == {"eth0": "well", "eth1": "deaf"}
 
 
 def test_a_service_says_how_it_is_and_what_is_left():

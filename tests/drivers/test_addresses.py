@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from pyroute2 import IPRoute
 
 from agent.core.keeping import AddressSeen, LinkSeen
 from agent.core.kit import Kit
@@ -56,6 +59,18 @@ def wait(addresses: Addresses, *wanted: AddressSeen | LinkSeen) -> None:
     )
 
 
+def gone(addresses: Addresses, address: str) -> AddressSeen:
+    """The word that it is not there any more."""
+    found: list[AddressSeen] = []
+
+    def told(seen: list[AddressSeen | LinkSeen]) -> bool:
+        found[:] = [it for it in seen if isinstance(it, AddressSeen) and not it.present]
+        return any(it.address == address for it in found)
+
+    heard(addresses.receive, [addresses.fileno()], told)
+    return next(it for it in found if it.address == address)
+
+
 def both(present: bool) -> list[AddressSeen | LinkSeen]:
     return [AddressSeen("eth0", it.address, present) for it in GROUP.addresses]
 
@@ -96,10 +111,51 @@ def test_a_refresh_prolongs_the_life_and_is_no_news(street: Street, addresses: A
 def test_a_refresh_puts_back_what_somebody_removed(street: Street, addresses: Addresses) -> None:
     addresses.take("sbc", 30)
     street.ip("lon1", "addr", "del", "10.1.0.100/32", "dev", "eth0")
-    wait(addresses, AddressSeen("eth0", "10.1.0.100", False))
+    gone(addresses, "10.1.0.100")
     assert addresses.present("sbc") == {"fd00:1::100"}
     assert addresses.refresh("sbc", 30) == (True, "")
     wait(addresses, AddressSeen("eth0", "10.1.0.100", True))
+
+
+def test_who_took_an_address_away_is_named(street: Street, addresses: Addresses) -> None:
+    addresses.take("sbc", 30)
+    words = ["ip", "-n", street.namespace("lon1"), "-batch", "-"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, text=True) as other:
+        assert other.stdin
+        other.stdin.write("addr del 10.1.0.100/32 dev eth0\n")
+        other.stdin.flush()
+        assert gone(addresses, "10.1.0.100").by == f"ip (pid {other.pid})"
+
+
+def test_who_has_a_second_socket_is_not_guessed_at(street: Street, addresses: Addresses) -> None:
+    addresses.take("sbc", 30)
+    with street.inside("lon1"), IPRoute() as other:  # its pid is our socket's port already
+        (index,) = other.link_lookup(ifname="eth0")
+        other.addr("del", index=index, address="10.1.0.100", prefixlen=32)
+        assert re.fullmatch(r"netlink port \d+", gone(addresses, "10.1.0.100").by)
+
+
+def test_who_is_gone_by_now_is_named_by_its_pid(street: Street, addresses: Addresses) -> None:
+    addresses.take("sbc", 30)
+    street.ip("lon1", "addr", "del", "10.1.0.100/32", "dev", "eth0")
+    assert re.fullmatch(r"pid \d+, gone by now", gone(addresses, "10.1.0.100").by)
+
+
+def test_neither_we_nor_the_kernel_are_named(addresses: Addresses) -> None:
+    addresses.take("sbc", 30)
+    addresses.release("sbc")
+    assert gone(addresses, "10.1.0.100").by == ""
+    addresses.take("sbc", 1)
+    assert gone(addresses, "10.1.0.100").by == ""
+
+
+def test_what_an_interface_received_is_counted(street: Street, addresses: Addresses) -> None:
+    before = addresses.traffic("eth0")
+    with street.inside("lon2"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.sendto(b"x", ("10.1.0.11", 9))
+    wait_until(lambda: addresses.traffic("eth0") > before, "the packet is counted")
+    assert before >= 0
+    assert addresses.traffic("eth7") == -1
 
 
 def test_a_permanent_address_left_by_somebody_is_adopted_with_a_life(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from agent.core.keeping import KeptPeer
@@ -51,7 +52,8 @@ def messages(batch: Batch, lifetime_s: int = 7) -> list[Any]:
     found, at = [], 0
     while at < len(data):
         length, kind = struct.unpack_from("=IH", data, at)
-        message = rtmsg(data[at : at + length]) if kind == 24 else ifaddrmsg(data[at : at + length])
+        form = {16: ifinfmsg, 19: ifinfmsg, 24: rtmsg, 25: rtmsg}.get(kind, ifaddrmsg)
+        message = form(data[at : at + length])
         message.decode()
         found.append(message)
         at += length
@@ -138,7 +140,7 @@ def test_peers_are_asked_for_every_address_on_a_link_of_ours() -> None:
     kit = forged()
     asked = (("eth0", "10.1.0.12"), ("eth1", "10.9.0.12"))
     assert kit.keeping.peers["lon2"] == KeptPeer("lon2", ("10.1.0.12", "10.9.0.12"), asked)
-    assert [(it.interface, it.address) for it in kit.questions] == list(asked)
+    assert [(it.interface, it.address) for it in kit.questions[:2]] == list(asked)
     assert kit.questions[1].frame.hex(" ") == (
         "ff ff ff ff ff ff 02 00 00 00 09 11 08 06"
         " 00 01 08 00 06 04 00 01"
@@ -153,7 +155,7 @@ def test_an_ipv6_peer_is_asked_by_neighbour_solicitation() -> None:
         "lon2": NodeSettings("lon2", "london", ("fd00:1::12",)),
     }
     kit = forge(replace(settings(), nodes=nodes), LINKS)
-    (question,) = kit.questions
+    question = kit.questions[0]
     assert question.frame[:14].hex() == "3333ff000012" + "020000000111" + "86dd"
     assert question.frame[38:54].hex() == "ff0200000000000000000001ff000012"
     assert question.frame[54] == 135
@@ -204,6 +206,145 @@ def test_a_missing_interface_is_said_and_the_rest_is_forged() -> None:
     assert kit.groups["sbc"].missing == ()
     assert kit.interfaces["eth7"] == (0, "")
     assert kit.keeping.groups.keys() == {"sbc", "away"}
+
+
+def test_priorities_are_as_configured_one_for_each_node() -> None:
+    group = replace(GROUP, priorities=(255, 90))
+    found = [forge(settings(node, group), LINKS).keeping.groups["sbc"] for node in NODES]
+    assert [it.priority for it in found] == [255, 90]
+
+
+def test_the_manner_of_a_hand_over_is_the_keepers_to_know() -> None:
+    kept = forged(replace(GROUP, break_first=True, drain_ms=5000)).keeping.groups["sbc"]
+    assert (kept.apart, kept.drain_ms) == (True, 5000)
+
+
+@pytest.mark.parametrize(("pseudo", "form"), [(True, "pseudo"), (False, "plain")])
+def test_the_checksum_form_is_the_keepers_to_compare(pseudo: bool, form: str) -> None:
+    assert forged(replace(GROUP, checksum_pseudo=pseudo)).keeping.groups["sbc"].form == form
+
+
+def test_plain_peers_are_sent_to_on_their_link_beside_the_nodes() -> None:
+    group = replace(GROUP, plain_peers=("10.1.0.9", "10.9.0.9", "10.77.0.9"))
+    kit = forged(group)
+    assert kit.keeping.groups["sbc"].plain == group.plain_peers
+    four, six = kit.groups["sbc"].routers
+    assert four.destinations == ("10.1.0.12", "10.1.0.9"), "of another link, or of none"
+    assert six.destinations == ("ff02::12",)
+
+
+def test_a_link_local_plain_peer_is_sent_to_from_a_link_local_address() -> None:
+    nodes = {
+        "lon1": NodeSettings("lon1", "london", ("fd00:1::11",)),
+        "lon2": NodeSettings("lon2", "london", ("fd00:1::12",)),
+    }
+    group = replace(GROUP, plain_peers=("fe80::9",))
+    _, six = forge(replace(settings("lon1", group), nodes=nodes), LINKS).groups["sbc"].routers
+    assert (six.source, six.destinations) == ("fe80::11", ("fd00:1::12", "fe80::9"))
+
+
+def test_a_node_alone_with_a_plain_peer_sends_to_it_or_to_the_group_as_told() -> None:
+    alone = replace(GROUP, nodes=("lon1",), addresses=(FLOATING,), plain_peers=("10.1.0.9",))
+    assert forged(alone).groups["sbc"].routers[0].destinations == ("10.1.0.9",)
+    multicast = replace(alone, unicast=False)
+    assert forged(multicast).groups["sbc"].routers[0].destinations == ("224.0.0.18",)
+
+
+def test_a_plain_peer_is_sent_to_even_where_a_node_has_no_path() -> None:
+    group = replace(GROUP, addresses=(FLOATING_6,), plain_peers=("fd00:1::9",))
+    (six,) = forged(group).groups["sbc"].routers
+    assert six.destinations == ("ff02::12", "fd00:1::9")
+    assert six.source == "fe80::11"
+
+
+def test_gateways_and_floating_addresses_can_be_asked_for() -> None:
+    group = replace(GROUP, gateways=("10.1.0.1", "10.9.0.1", "fe80::1", "10.77.0.1"))
+    kit = forged(group)
+    kept = kit.keeping.groups["sbc"]
+    assert kept.gateways == (("eth0", "10.1.0.1"), ("eth1", "10.9.0.1"), ("eth0", "fe80::1"))
+    assert kept.probed == (("eth0", "10.1.0.100"), ("eth0", "fd00:1::100"))
+    frames = {it.address: it.frame for it in kit.questions}
+    assert frames.keys() == {
+        "10.1.0.12", "10.9.0.12", "10.1.0.1", "10.9.0.1", "fe80::1", "10.1.0.100", "fd00:1::100"
+    }  # fmt: skip
+    assert frames["10.1.0.100"][28:32] == bytes((10, 1, 0, 11)), "asked from an own address"
+    assert frames["fe80::1"][22:38].hex() == "fe80" + "0" * 26 + "11"
+
+
+def test_groups_with_one_gateway_share_the_question() -> None:
+    one = replace(GROUP, gateways=("10.1.0.1",))
+    two = replace(one, name="two", addresses=(replace(FLOATING, address="10.1.0.101", vrid=52),))
+    asked = [it.address for it in forged(one, two).questions]
+    assert sorted(asked) == sorted(set(asked))
+
+
+def test_nothing_is_asked_where_there_is_no_ethernet() -> None:
+    silent = replace(LINKS["eth0"], mac="")
+    kept = forged(replace(GROUP, gateways=("10.1.0.1",)), eth0=silent).keeping.groups["sbc"]
+    assert (kept.gateways, kept.probed) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("floating", "listed"),
+    [
+        (("fd00:1::100",), ("fe80::11", "fd00:1::100")),
+        (("fd00:1::100", "fe80::100"), ("fe80::100", "fd00:1::100")),
+    ],
+    ids=["our own", "a floating one"],
+)
+def test_a_link_local_address_is_listed_first_where_that_is_wanted(
+    floating: tuple[str, ...], listed: tuple[str, ...]
+) -> None:
+    addresses = tuple(replace(FLOATING_6, address=it) for it in floating)
+    group = replace(GROUP, addresses=addresses, link_local_first=True)
+    (router,) = forged(group).groups["sbc"].routers
+    assert router.addresses == listed
+    (router,) = forged(replace(group, link_local_first=False)).groups["sbc"].routers
+    assert router.addresses == floating
+
+
+VIRTUAL = replace(GROUP, virtual_mac=True)
+
+
+def test_a_virtual_mac_lies_on_a_macvlan_that_is_made_down_and_silent() -> None:
+    kit = forged(VIRTUAL)
+    kept = kit.groups["sbc"]
+    made, quiet, made_6, _ = messages(kept.prepare[0])
+    assert made["header"]["flags"] == 0x601  # REQUEST, CREATE, EXCL
+    assert (made["flags"], made["change"]) == (0, 0)
+    assert made.get_attr("IFLA_IFNAME") == "sp51v4-2"
+    assert made.get_attr("IFLA_LINK") == 2
+    assert made.get_attr("IFLA_ADDRESS") == "00:00:5e:00:01:33"
+    assert made_6.get_attr("IFLA_ADDRESS") == "00:00:5e:00:02:33"
+    assert made["index"] == quiet["index"] == kept.addresses[0].index
+    assert kit.interfaces["sp51v4-2"] == (made["index"], "00:00:5e:00:01:33")
+    assert kept.addresses[0].interface == "eth0"
+    assert [it.mouth for it in kept.routers] == [
+        ("sp51v4-2", made["index"]),
+        ("sp51v6-2", made_6["index"]),
+    ]
+    assert [it.interface for it in kept.announcements] == ["sp51v4-2", "sp51v6-2"]
+    assert kept.announcements[0].frame[6:12].hex() == "00005e000133"
+    assert kept.silent == ("eth0", "sp51v4-2", "sp51v6-2")
+
+
+def test_a_virtual_mac_falls_silent_before_its_addresses_go() -> None:
+    release = messages(forged(VIRTUAL).groups["sbc"].release[0])
+    assert [it["header"]["type"] for it in release] == [19, 19, 21, 21]
+    assert [(it["flags"], it["change"]) for it in release[:2]] == [(0, 1), (0, 1)]
+    take = messages(forged(VIRTUAL).groups["sbc"].take[0])
+    assert [it["header"]["type"] for it in take] == [19, 19, 20, 20]
+    assert [(it["flags"], it["change"]) for it in take[:2]] == [(1, 1), (1, 1)]
+
+
+def test_a_macvlan_that_is_there_keeps_its_number() -> None:
+    there = {"sp51v4-2": Link("sp51v4-2", 9, "00:00:5e:00:01:33")}
+    assert forged(VIRTUAL, **there).groups["sbc"].routers[0].mouth == ("sp51v4-2", 9)
+
+
+def test_a_virtual_mac_needs_ethernet() -> None:
+    kept = forged(VIRTUAL, eth0=replace(LINKS["eth0"], mac="")).groups["sbc"]
+    assert "interface eth0 has no MAC: virtual_mac cannot be used there" in kept.missing
 
 
 def test_a_kit_is_written_whole_for_its_owner_alone(tmp_path: Path) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import pytest
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from agent.core.keeping import NeighbourSeen
-from agent.core.kit import Kit
+from agent.core.keeping import AddressAsked, NeighbourSeen
+from agent.core.kit import Kit, KitFrame
 from agent.core.settings import NodeSettings
 from drivers.neighbour import Neighbour
 from tests.drivers.street import MACS, Street, heard, laid, many
@@ -59,7 +60,7 @@ def wire(street: Street, node: str) -> Iterator[socket.socket]:
         yield packet
 
 
-def said(neighbour: Neighbour, count: int = 1) -> list[NeighbourSeen]:
+def said(neighbour: Neighbour, count: int = 1) -> list[NeighbourSeen | AddressAsked]:
     return heard(neighbour.receive, neighbour.filenos(), lambda seen: len(seen) >= count)
 
 
@@ -131,7 +132,7 @@ def test_somebody_else_with_our_address_is_heard(
 ) -> None:
     with opened(street, kit) as neighbour, wire(street, "lon2") as cable:
         cable.send(frame)
-        assert said(neighbour) == [NeighbourSeen("eth0", address, THEIRS)]
+        assert said(neighbour) == [NeighbourSeen("eth0", address, THEIRS, to_us=False)]
 
 
 def test_what_does_not_concern_us_never_wakes_us(street: Street, kit: Kit) -> None:
@@ -177,7 +178,39 @@ def test_a_thousand_addresses_are_filtered_in_the_kernel(street: Street) -> None
         with wire(street, "lon2") as cable:
             cable.send(arp("10.1.99.1"))
             cable.send(arp("10.1.104.200"))
-        assert said(neighbour) == [NeighbourSeen("eth0", "10.1.104.200", THEIRS)]
+        assert said(neighbour) == [NeighbourSeen("eth0", "10.1.104.200", THEIRS, to_us=False)]
+
+
+def test_two_thousand_addresses_are_let_pass_and_told_apart_by_us(street: Street) -> None:
+    with opened(street, street.forge("lon1", many(2000))) as neighbour:
+        with wire(street, "lon2") as cable:
+            cable.send(arp("10.1.99.1"))
+            cable.send(arp("10.1.109.200"))
+        assert said(neighbour) == [NeighbourSeen("eth0", "10.1.109.200", THEIRS, to_us=False)]
+
+
+def test_a_macvlan_that_is_made_after_us_announces_and_again_when_it_is_made_anew(
+    street: Street, kit: Kit
+) -> None:
+    made = ("name", "sp51v4-9", "link", "eth0", "address", "00:00:5e:00:01:33", "type", "macvlan")
+    frame = arp("10.1.0.100", mac="00:00:5e:00:01:33")
+    group = replace(kit.groups["sbc"], announcements=(KitFrame("sp51v4-9", frame),))
+    changed = replace(kit, groups={"sbc": group})
+    with street.inside("lon1"), closing(Neighbour(changed)) as neighbour:
+        neighbour.announce("sbc")
+        assert neighbour.counters == {"frame-unsent": 1}
+        for _ in range(2):
+            street.ip("lon1", "link", "add", *made, "mode", "bridge")
+            try:
+                neighbour.announce("sbc")  # it is down, or it finds that the former one is gone
+                neighbour.announce("sbc")
+                street.ip("lon1", "link", "set", "sp51v4-9", "up")
+                with wire(street, "lon2") as cable:
+                    neighbour.announce("sbc")
+                    while cable.recv(2048) != frame:
+                        pass
+            finally:
+                street.ip("lon1", "link", "del", "sp51v4-9")
 
 
 def test_an_interface_without_carrier_is_counted_not_raised(street: Street, kit: Kit) -> None:

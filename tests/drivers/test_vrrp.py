@@ -17,6 +17,8 @@ from agent.ports import Refused
 from drivers.vrrp import Vrrp
 from tests.drivers.street import FLOATING, FLOATING_6, GROUP, MACS, Street, heard, laid
 
+VIRTUAL_MACS = {4: "00:00:5e:00:01:33", 6: "00:00:5e:00:02:33"}  # RFC 9568 7.3, router 51
+ETH_P_ALL = 3
 FOUR = replace(GROUP, addresses=(FLOATING,))
 SIX = replace(GROUP, addresses=(FLOATING_6,))
 
@@ -46,6 +48,17 @@ def both(street: Street, *groups: GroupSettings) -> Iterator[tuple[Vrrp, Vrrp]]:
 
 def heard_by(vrrp: Vrrp, count: int = 1) -> list[AdvertSeen | PacketRefused]:
     return heard(vrrp.receive, vrrp.filenos(), lambda seen: len(seen) >= count)
+
+
+@contextmanager
+def wire(street: Street, node: str) -> Iterator[socket.socket]:
+    """Everything on a node's end of the cable."""
+    with street.inside(node):
+        packet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    with packet:
+        packet.bind(("eth0", ETH_P_ALL))
+        packet.settimeout(5)
+        yield packet
 
 
 @contextmanager
@@ -119,7 +132,9 @@ def test_forged_multicast_from_beyond_a_router_is_refused(street: Street) -> Non
         raw.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 254)
         raw.sendto(advert, (group, 0))
         (found,) = heard_by(vrrp)
-        assert found == PacketRefused("advert-ttl", "10.1.0.12", "eth0: TTL 254, not 255")
+        assert isinstance(found, PacketRefused)
+        assert (found.kind, found.source) == ("advert-ttl", "10.1.0.12")
+        assert "TTL 254" in found.detail
 
 
 def test_ipv6_multicast_is_asked_for_its_hop_limit_too(street: Street) -> None:
@@ -129,7 +144,9 @@ def test_ipv6_multicast_is_asked_for_its_hop_limit_too(street: Street) -> None:
         raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 64)
         raw.sendto(advert, (group, 0))
         (found,) = heard_by(vrrp)
-        assert found == PacketRefused("advert-ttl", source, "eth0: TTL 64, not 255")
+        assert isinstance(found, PacketRefused)
+        assert (found.kind, found.source) == ("advert-ttl", source)
+        assert "TTL 64" in found.detail
 
 
 def test_unicast_over_ipv6_with_a_hop_limit_of_64_is_heard(street: Street) -> None:
@@ -175,7 +192,7 @@ def test_an_interface_without_carrier_is_counted_not_raised(street: Street) -> N
         street.ip("lon1", "link", "set", "eth0", "down")
         try:
             assert vrrp.send("sbc", 200) == 0
-            assert vrrp.counters == {"advert-unsent": 1}
+            assert vrrp.counters["advert-unsent"] == 1
             assert vrrp.receive() == []
         finally:
             street.ip("lon1", "link", "set", "eth0", "up")
@@ -187,3 +204,100 @@ def test_an_interface_that_went_since_the_forging_is_refused_with_advice(street:
     gone = replace(kit.groups["sbc"], routers=(replace(router, interface="eth7"),))
     with street.inside("lon1"), pytest.raises(Refused, match="the kit must be forged again"):
         Vrrp(replace(kit, groups={"sbc": gone}))
+
+
+# ---------------------------------------------------------------- a virtual MAC
+
+
+@contextmanager
+def macvlan(street: Street, family: int) -> Iterator[tuple[str, int]]:
+    """As the kit has one made on lon1: its name and number; down, and without addresses."""
+    name, index = f"sp51-{family}", 5100 + family
+    made = ("name", name, "index", str(index), "link", "eth0", "address", VIRTUAL_MACS[family])
+    street.ip("lon1", "link", "add", *made, "type", "macvlan", "mode", "bridge")
+    street.ip("lon1", "link", "set", name, "addrgenmode", "none")
+    try:
+        yield name, index
+    finally:
+        street.ip("lon1", "link", "del", name)
+
+
+@contextmanager
+def with_mouth(street: Street, group: GroupSettings, mouth: tuple[str, int]) -> Iterator[Vrrp]:
+    """Opened before the macvlan need be there, and for as long as the block lasts in lon1."""
+    kit = street.forge("lon1", group)
+    kept = kit.groups["sbc"]
+    routers = tuple(replace(router, mouth=mouth) for router in kept.routers)
+    with street.inside("lon1"):
+        vrrp = Vrrp(replace(kit, groups={"sbc": replace(kept, routers=routers)}))
+        try:
+            yield vrrp
+        finally:
+            vrrp.close()
+
+
+def sender_macs(cable: socket.socket, count: int) -> list[str]:
+    """Who sent the next VRRP frames that arrive."""
+    found: list[str] = []
+    while len(found) < count:
+        frame, (_, _, kind, _, _) = cable.recvfrom(2048)
+        four = frame[12:14] == b"\x08\x00" and frame[23] == vrrp_wire.PROTOCOL
+        six = frame[12:14] == b"\x86\xdd" and frame[20] == vrrp_wire.PROTOCOL
+        if kind != socket.PACKET_OUTGOING and (four or six):
+            found.append(frame[6:12].hex(":"))
+    return found
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_multicast_leaves_from_the_virtual_mac_and_in_our_own_name(
+    street: Street, family: int
+) -> None:
+    group = replace(FOUR if family == 4 else SIX, unicast=False)
+    source = {4: "10.1.0.11", 6: "fe80::ff:fe00:111"}[family]
+    with macvlan(street, family) as mouth, opened(street, "lon2", group) as second:
+        street.ip("lon1", "link", "set", mouth[0], "up")
+        with wire(street, "lon2") as cable, with_mouth(street, group, mouth) as first:
+            assert first.send("sbc", 200) == 1
+            assert sender_macs(cable, 1) == [VIRTUAL_MACS[family]]
+            (found,) = heard_by(second)
+            assert isinstance(found, AdvertSeen)
+            assert found.source == source
+            assert first.receive() == []
+
+
+def test_unicast_leaves_by_the_interface_itself(street: Street) -> None:
+    with macvlan(street, 4) as mouth, wire(street, "lon2") as cable:
+        street.ip("lon1", "link", "set", mouth[0], "up")
+        with with_mouth(street, replace(FOUR, unicast=True), mouth) as first:
+            assert first.send("sbc", 200) == 1
+            assert sender_macs(cable, 1) == [MACS["lon1"]]
+
+
+def test_a_goodbye_leaves_before_the_virtual_mac_goes_down_and_nothing_afterwards(
+    street: Street,
+) -> None:
+    group = replace(FOUR, unicast=False)
+    with macvlan(street, 4) as mouth, opened(street, "lon2", group) as second:
+        street.ip("lon1", "link", "set", mouth[0], "up")
+        with with_mouth(street, group, mouth) as first:
+            assert first.send("sbc", 200) == 1
+            assert first.send("sbc", 0) == 1
+            street.ip("lon1", "link", "set", mouth[0], "down")
+            assert first.send("sbc", 200) == 0
+            assert first.counters["advert-unsent"] == 1
+            street.ip("lon1", "link", "set", mouth[0], "up")
+            assert first.send("sbc", 190) == 1
+        seen = [it.priority for it in heard_by(second, 3) if isinstance(it, AdvertSeen)]
+        assert seen == [200, 0, 190]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_macvlan_that_is_made_later_or_anew_is_found(street: Street, family: int) -> None:
+    group = replace(FOUR if family == 4 else SIX, unicast=False)
+    with with_mouth(street, group, (f"sp51-{family}", 5100 + family)) as first:
+        assert first.send("sbc", 200) == 0
+        for _ in range(2):
+            with macvlan(street, family) as mouth:
+                street.ip("lon1", "link", "set", mouth[0], "up")
+                assert first.send("sbc", 200) == 1
+            assert first.send("sbc", 200) == 0
