@@ -16,7 +16,7 @@ DEFAULT = "default"
 HIGHEST = 0xFFFF_FFFF  # metrics and tables are 32 bits (rtnetlink(7))
 MAIN_TABLE = 254
 LOCAL_TABLE = 255
-USUAL_METRIC = {4: 0, 6: 1024}  # what the kernel makes of 0 (IP6_RT_PRIO_USER)
+USUAL_METRIC = {4: 0, 6: 1000}  # over IPv6 0 is set as 1000, before what hosts usually have
 SHOWN = 3  # addresses in a message, of what may be hundreds
 
 Key = tuple[str, int, str, int, int]

@@ -26,9 +26,10 @@ snmp             snmpget and snmptrap: the other end of every SNMP proof
 snmpd            an agent to poll
 snmptrapd        an NMS that acknowledges traps
 keepalived       the VRRP peer and the yardstick
+frr              vrrpd and zebra: the VRRP router that is no keepalived
 dbus             a bus for the systemd driver
 '
-units='named snmpd snmptrapd snmptrapd.socket keepalived'
+units='named snmpd snmptrapd snmptrapd.socket keepalived frr'
 
 fail() {
     echo "setup: $1" >&2

@@ -192,8 +192,8 @@ def test_a_route_is_there_once(tmp_path: Path) -> None:
         assert problems(tmp_path, ("#address", f"{twice}{other}")) == []
 
 
-def test_over_ipv6_no_metric_and_1024_are_one(tmp_path: Path) -> None:
-    twice = f'{ROUTE}to = "::/0"\n{ROUTE}to = "::/0"\nmetric = 1024\n'
+def test_over_ipv6_no_metric_and_1000_are_one(tmp_path: Path) -> None:
+    twice = f'{ROUTE}to = "::/0"\n{ROUTE}to = "::/0"\nmetric = 1000\n'
     assert "has this route on lon1" in only_problem(tmp_path, ("#address", MORE + twice))
     four = twice.replace("::/0", "192.0.2.0/24").replace("metric", 'interface = "eth0"\nmetric')
     four = four.replace(f'24"\n{ROUTE}', f'24"\ninterface = "eth0"\n{ROUTE}')
