@@ -19,7 +19,8 @@ WINS_PLAIN = 10  # and where it cannot say by another path that it does not hear
 PUT_BACKS = 5  # removals by a foreign hand
 PUT_BACKS_WITHIN_MS = 10_000
 JUST_ANSWERED_MS = 120
-LOST_LATELY_MS = 3_000
+LOST_LATELY_MS = 5_000
+JUST_GIVEN_MS = 5_000  # who was handed a group does not hand it back for the same reason
 STOOD_MS = 100
 DEFENCES = 12
 DEFENCES_WITHIN_MS = 10_000
@@ -235,6 +236,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "take_ordered": lambda k: k.group.order == "take",
     "give_ordered": lambda k: k.group.order == "give",
     "claim_due": lambda k: k.now - k.group.claimed_ms >= RETRY_MS,
+    "just_given": lambda k: k.group.giver != "" and k.now - k.group.taken_ms < JUST_GIVEN_MS,
     "give_due": lambda k: k.now - k.group.declined_ms >= RETRY_MS,
     "ready_peer": lambda k: candidate(k) != "",
     "ready_claimer": _ready_claimer,

@@ -25,7 +25,7 @@ ANNOUNCE_GAP_MS = 200
 AGAIN_MS = 1_000  # after somebody asked for an address
 TIMES_KEPT = 32
 DEFEND_AFTER_MS = 20  # a new owner's own announcement comes just before its first advert
-OFTEN = 11  # announcements because of events
+OFTEN = 7  # announcements because of events
 OFTEN_WITHIN_MS = 10_000  # in so long, whatever they are: then no more than one in each second
 
 

@@ -198,10 +198,11 @@ class KeeperCore:
         if not row.next or row.next == before:
             return
         peer.state = row.next
-        peer.verdict = peer.verdict if row.next == peers.ASKING else row.next
+        verdict, peer.verdict = peer.verdict, peer.verdict if row.next == peers.ASKING else row.next
         came_back = peer.away and row.next == peers.ALIVE
         peer.away = row.next in (peers.SILENT, peers.HELD) or (peer.away and not came_back)
-        if came_back or (row.next != peers.ASKING and not (before == peers.ASKING and row.quiet)):
+        again = before == peers.ASKING and (row.quiet or row.next == verdict)
+        if came_back or (row.next != peers.ASKING and not again):
             self.report_due = True
             self.decisions.append(
                 Decision(

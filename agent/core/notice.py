@@ -197,6 +197,8 @@ def store_mended(core: "AgentCore", _: StoreMended) -> None:
     """What was kept back is written now."""
     core.store_failed = ""
     core.clear_alarm("store-failed", "store", "it can be written again")
+    for role in core.roles.values():
+        role.store_at = 0  # an epoch that could not be reserved is not waited for any longer
 
 
 # ---------------------------------------------------------------- over time

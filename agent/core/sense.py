@@ -32,14 +32,17 @@ QUESTIONS = 3
 GAP_MS = 20  # judged a little before the peers are
 LOOK_MS = 190  # an owner looks at its traffic at most this often, with its adverts
 STEADY_LOOKS = 3  # traffic in so many looks one after another: silence is remarkable at once
-QUIET_MS = 1_200  # else after this: more than a peer's beat
+QUIET_MS = 1_000  # else after this: as long as from one beat of a peer to the next
+HEARD_MS = 1_500  # what came in not longer ago shows that an interface hears
 PROVE_MS = 10_000  # witnesses are asked this often in calm,
 PROVEN_MS = 90_000  # and one that has not answered for so long is none
 GATEWAY_QUICK_MS = 100
 GATEWAY_MISSES = 4
 FRESH_MS = 150
 AGAIN_MS = 250  # who was found cut off looks again,
-DEAF_MS = 500  # and for so long before it lets go without anybody to take over
+DEAF_MS = 500  # and for so long before it lets go without anybody to take over,
+DEAF_GATEWAY_MS = 3_000  # so long where nobody but a gateway was asked
+LOST_JUST_NOW_MS = 300
 
 
 @dataclass(slots=True)
@@ -140,7 +143,7 @@ def found_deaf(core: "KeeperCore", group: Kept) -> bool:
 def hears(core: "KeeperCore", group: Kept) -> bool:
     """Whether something was heard on each of the group's interfaces, and not long ago."""
     return all(
-        core.now - max(ear.moved_ms, ear.answered_ms) < QUIET_MS and not ear.cut_off
+        core.now - max(ear.moved_ms, ear.answered_ms) < HEARD_MS and not ear.cut_off
         for ear in ears_of(core, group)
     )
 
@@ -346,9 +349,19 @@ def _judge(core: "KeeperCore", ear: Ear) -> None:
     _changed(core, ear, found)
     if found == DEAF or (found == UNANSWERED and ear.unheard):
         _tell_groups(core, ear, "cut_off")
-        if ear.asked and core.now - max(ear.since_ms, ear.moved_ms) >= DEAF_MS:
-            _tell_groups(core, ear, "deaf_long")
+        _deaf(core, ear)
     ear.unheard = False
+
+
+def _deaf(core: "KeeperCore", ear: Ear) -> None:
+    """Judged so after a peer was, or for long already."""
+    if ear.asked and not ear.moved and core.now - core.lost_ms < LOST_JUST_NOW_MS:
+        for group in core.groups.values():
+            alive = any(core.peers[name].state == peers.ALIVE for name in group.config.peers)
+            if ear.interface in group.carrier and not alive:
+                core.fire(group, "deaf")
+    if core.now - max(ear.since_ms, ear.moved_ms) >= (DEAF_MS if ear.asked else DEAF_GATEWAY_MS):
+        _tell_groups(core, ear, "deaf_long")
 
 
 def _plugged(peer: Peer) -> bool:

@@ -93,6 +93,13 @@ def test_a_ceiling_that_is_not_on_disk_is_tried_again_later_and_never_told(ok):
     assert again.ceiling == 46
 
 
+def test_an_epoch_is_reserved_at_once_when_the_store_is_mended():
+    play = AgentPlay(epochs={"group:sbc": 20})
+    (keep,) = play.said(KeepEpoch, play.keeper(epoch=30))
+    play.given(Outcome(keep.op_id, False), StoreFailed("no space left on device"), after(1000))
+    assert len(play.said(KeepEpoch, StoreMended(), after(1000))) == 1
+
+
 def test_more_epochs_are_stored_before_the_last_ones_are_used():
     play = AgentPlay(epochs={"group:sbc": 20})
     play.given(play.keeper(epoch=20))
