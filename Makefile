@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Every target brings its own set-up: on a fresh Debian 12, as root, `make demo` or `make test` is the first command.
 .DEFAULT_GOAL := help
-.PHONY: help venv lab machine demo test check format run bench sim lock
+.PHONY: help venv lab machine demo test check format run bench sim chaos lock
 .NOTPARALLEL:
 
 PYTHON := .venv/bin/python
@@ -14,6 +14,7 @@ help:
 	@echo "make run           the agent on this machine, watching only"
 	@echo "make bench         measure against the peers; make bench-NAME for one of: $(BENCHES)"
 	@echo "make sim SEED=n    replay one seed of the simulator"
+	@echo "make chaos SEED=n  overlapping random faults on real packets, and a judge (root); ARGS='--nodes 3 --family 6'"
 	@echo "make venv          .venv with .venv/bin/standpipe"
 	@echo "make lock          remake requirements*.txt from pyproject.toml"
 	@echo "make format        let ruff lay the code out"
@@ -58,6 +59,9 @@ bench-%: root-bench machine venv lab
 
 sim: venv
 	@$(PYTHON) -m tests.sim $(if $(SEED),--seed $(SEED) --trace)
+
+chaos: root-chaos machine venv lab
+	@exec $(PYTHON) -m tests.guard --within 3600 tests.lab.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lock:
 	@setup/lock.sh

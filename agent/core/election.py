@@ -23,8 +23,8 @@ ROWS = (
         "our addresses are here already: this keeper was restarted, so ask who has the group now"),
     Row("G-OWNER", INIT, "start", ("carrier", "owner"), BACKUP, ("own_at_once",),
         "priority 255: the address owner is active at once (RFC 9568 6.4.1), when it has asked"),
-    Row("G-RETURN", INIT, "start", ("carrier", "had_it"), BACKUP, ("poll",),
-        "it was ours when the carrier went, and nobody was heard to take it: ask them all at once"),
+    Row("G-RETURN", INIT, "start", ("carrier", "been_up"), BACKUP, ("poll",),
+        "the carrier is back: ask them all, and where they answer do not wait for the RFC's time"),
     Row("G-START", INIT, "start", ("carrier",), BACKUP, ("listen",),
         "listen first (RFC 9568 6.4.1)"),
     Row("G-UNPLUGGED", ACTIVE, "carrier_lost", (), INIT,
@@ -288,7 +288,7 @@ class Kept:
     epoch_seen: int = 0  # the highest anybody was heard to use
     holds: bool = False
     active: str = ""  # the node
-    had_it: bool = False  # nobody else was known to be active since this node was
+    been_up: bool = False  # it has listened or served before, since this keeper's start
     active_interval_ms: int = 0
     active_priority: int = 0  # as it last advertised
     last_advert_ms: int = 0

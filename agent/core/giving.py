@@ -41,6 +41,7 @@ def disarm(k: "KeeperCore") -> None:
     """Nothing is awaited where nothing can be heard."""
     group = k.group
     group.advert_at = group.late_at = group.down_at = group.probe_at = group.defend_at = 0
+    group.been_up = True
 
 
 def say_rank(k: "KeeperCore") -> None:

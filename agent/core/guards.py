@@ -211,7 +211,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "alone": _alone,
     "undefended": lambda k: recent(k.group.defended, k.now, DEFENCES_WITHIN_MS) < DEFENCES,
     "tussle": lambda k: recent(k.group.put_back, k.now, PUT_BACKS_WITHIN_MS) >= PUT_BACKS,
-    "had_it": lambda k: k.group.had_it and bool(k.group.config.peers),
+    "been_up": lambda k: k.group.been_up and bool(k.group.config.peers),
     "holds": lambda k: k.group.holds,
     "sender_idle": lambda k: _sender_state(k) in (INIT, BACKUP),
     "suspected": lambda k: _sender(k) == k.group.suspect,
@@ -247,6 +247,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "stopping": lambda k: k.group.stopping,
     "just_taken": lambda k: (
         _sender(k) == k.group.giver != ""
+        and k.peers[k.group.giver].claims(k.group.config.name)[2] <= k.group.epoch
         and k.now - k.group.taken_ms < max(500, 2 * k.group.config.advert_ms)
     ),
     "from_taker": lambda k: _sender(k) == k.group.taker != "",

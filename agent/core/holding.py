@@ -54,7 +54,7 @@ def retake(k: "KeeperCore") -> None:
 
 def hold(k: "KeeperCore") -> None:
     group = k.group
-    group.holds = group.had_it = True
+    group.holds = True
     group.orphaned = False
     group.active = k.config.node
     group.active_interval_ms = group.config.advert_ms

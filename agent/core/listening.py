@@ -31,9 +31,12 @@ def listen_again(k: "KeeperCore") -> None:
 
 
 def poll(k: "KeeperCore") -> None:
-    """Where every peer answers at once, there is no need to listen for the RFC's time."""
+    """Where every peer answers at once, there is no need to listen for the RFC's time.
+
+    A plain peer does not answer.
+    """
     listen(k)
-    k.group.polling = True
+    k.group.polling = not k.group.config.plain
     for name in k.group.config.peers:
         k.doubt_peer(k.peers[name])
 
@@ -51,20 +54,20 @@ def follow(k: "KeeperCore") -> None:
     longest_ms = max(INTERVAL_CAP_MS, group.config.advert_ms)
     group.active_interval_ms = min(longest_ms, max(10, event.interval_ms))
     group.last_advert_ms = k.now
-    group.orphaned = group.had_it = False
+    group.orphaned = False
     listen_again(k)
 
 
 def follow_sender(k: "KeeperCore") -> None:
     assert isinstance(k.event, PeerHeard)
     k.group.active = k.event.node
-    k.group.orphaned = k.group.had_it = False
+    k.group.orphaned = False
     listen_again(k)
 
 
 def follow_claim(k: "KeeperCore") -> None:
     k.group.active = claimant(k)
-    k.group.orphaned = k.group.had_it = False
+    k.group.orphaned = False
     listen_again(k)
 
 

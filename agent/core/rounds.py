@@ -121,7 +121,7 @@ def settle_doubts(core: "KeeperCore") -> None:
             continue
         if group.state == DOUBT:
             core.fire(group, "down")
-        elif group.state == BACKUP and group.polling:
+        elif group.state == BACKUP and group.polling and group.config.peers:
             group.polling = False
             answered = all(core.peers[n].state == peers.ALIVE for n in group.config.peers)
             if answered or sense.certain(core, group):

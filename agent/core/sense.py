@@ -33,6 +33,7 @@ GAP_MS = 20  # judged a little before the peers are
 LOOK_MS = 190  # an owner looks at its traffic at most this often, with its adverts
 STEADY_LOOKS = 3  # traffic in so many looks one after another: silence is remarkable at once
 QUIET_MS = 1_000  # else after this: as long as from one beat of a peer to the next
+SILENCE_MS = 2_000  # after such a one everything is announced again
 HEARD_MS = 1_500  # what came in not longer ago shows that an interface hears
 PROVE_MS = 10_000  # witnesses are asked this often in calm,
 PROVEN_MS = 90_000  # and one that has not answered for so long is none
@@ -273,7 +274,7 @@ def traffic(core: "KeeperCore", event: TrafficSeen) -> None:
     if more or event.packets < 0:
         silent_ms, ear.moved_ms = core.now - ear.moved_ms, core.now
         ear.steady = min(ear.steady + 1, STEADY_LOOKS)
-        if silent_ms > QUIET_MS:
+        if silent_ms > SILENCE_MS:
             _tell_groups(core, ear, "hearing")  # a network may have been mute, and is back
     elif not event.asked and not ear.gap_at:
         remarkable = ear.steady == STEADY_LOOKS or core.now - ear.moved_ms >= QUIET_MS
@@ -340,6 +341,8 @@ def _judge(core: "KeeperCore", ear: Ear) -> None:
     """Three questions may all be lost: who was not deaf before is asked a second time."""
     ear.gap_at = 0
     found = word(ear)
+    if found == UNANSWERED and not ear.unheard:
+        found = HEARS  # neighbours come and go; only who is told to be mute has reason to doubt it
     if found == DEAF != ear.judged and not ear.suspect:
         ear.suspect = True
         _open(core, ear)
