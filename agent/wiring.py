@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.core.keeping import KeeperEvent, Keeping
-from agent.core.kit import Kit, KitPeer, dump
-from agent.core.settings import (
-    CheckSettings,
-    DeviceSettings,
-    GeoSettings,
-    NmsSettings,
-    ServiceSettings,
-    Settings,
-    WatchSettings,
-)
+from agent.core.kit import Kit, KitPeer, dump, load
 from agent.places import KIT
 from agent.ports import Check, Names, Service, Store, Trapper, Watch
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the keeper has no settings: they would take a tenth of its start
+    from agent.core.settings import (
+        CheckSettings,
+        DeviceSettings,
+        GeoSettings,
+        NmsSettings,
+        ServiceSettings,
+        Settings,
+        WatchSettings,
+    )
     from drivers.addresses import Addresses
     from drivers.fake import Script
     from drivers.neighbour import Neighbour
@@ -88,13 +88,21 @@ def keeper_hands(kit: Kit) -> Hands:
     )
 
 
-def forge_kit(settings: Settings, run_dir: Path) -> None:
-    """RUN_DIR/kit.json for this configuration. Raises OSError, PortError."""
+def forge_kit(settings: "Settings", run_dir: Path) -> None:
+    """RUN_DIR/kit.json for this configuration; one that fits is left as it is. Raises OSError.
+
+    The forge's libraries take three times as long to be there as all the rest.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     if settings.node:
-        from drivers.forge import forge, read_links, write
+        from drivers.links import fingerprint, read_links
 
-        write(forge(settings, read_links()), run_dir)
+        links = read_links()
+        if _made_from(run_dir / KIT) == fingerprint(settings, links):
+            return
+        from drivers.forge import forge, write
+
+        write(forge(settings, links), run_dir)
         return
     interfaces = {name: (index, "") for index, name in socket.if_nameindex()}
     kit = Kit(  # a node that only watches keeps nothing and hears about its links
@@ -108,6 +116,14 @@ def forge_kit(settings: Settings, run_dir: Path) -> None:
     (run_dir / KIT).write_bytes(dump(kit))
 
 
+def _made_from(path: Path) -> str:
+    """What the kit there was made from; "" where there is none, or none that can be used."""
+    try:
+        return load(path.read_bytes()).made_from
+    except (OSError, ValueError):
+        return ""
+
+
 def peerlink(kit: Kit, role: str, boot: int) -> "Peerlink":
     """This node's end of the peer link in one role."""
     from drivers.peerlink import Peerlink, read_key
@@ -119,7 +135,7 @@ def peerlink(kit: Kit, role: str, boot: int) -> "Peerlink":
 class Wiring:
     """The agent's drivers, for one configuration."""
 
-    def __init__(self, settings: Settings, run_dir: Path, state_dir: Path) -> None:
+    def __init__(self, settings: "Settings", run_dir: Path, state_dir: Path) -> None:
         self.settings = settings
         self._run_dir = run_dir
         self._state_dir = state_dir
@@ -143,7 +159,7 @@ class Wiring:
         found += [(name, self._device(device)) for name, device in self.settings.devices.items()]
         return found
 
-    def check(self, settings: CheckSettings) -> Check:
+    def check(self, settings: "CheckSettings") -> Check:
         """The driver that asks one service in one way."""
         script = self._played("check", settings.name)
         if script is not None:
@@ -178,7 +194,7 @@ class Wiring:
             case other:
                 raise ValueError(f"check {settings.name}: no driver for {other!r}")
 
-    def service(self, settings: ServiceSettings) -> Service:
+    def service(self, settings: "ServiceSettings") -> Service:
         """The driver that starts and stops one service."""
         script = self._played("service", settings.name)
         if script is not None:
@@ -193,13 +209,13 @@ class Wiring:
 
         return CommandService(settings, self._run_dir)
 
-    def names(self, settings: GeoSettings) -> Names:
+    def names(self, settings: "GeoSettings") -> Names:
         """The driver that moves names."""
         from drivers.names import NameServers
 
         return NameServers(settings)
 
-    def trapper(self, settings: NmsSettings) -> Trapper:
+    def trapper(self, settings: "NmsSettings") -> Trapper:
         """The driver that tells one NMS."""
         from drivers.traps import Trapper as SnmpTrapper
 
@@ -211,7 +227,7 @@ class Wiring:
             return self._script
         return None
 
-    def _host(self, settings: WatchSettings) -> Watch:
+    def _host(self, settings: "WatchSettings") -> Watch:
         script = self._played("watch", f"host:{settings.kind}")
         if script is not None:
             from drivers.fake import FakeWatch
@@ -219,7 +235,7 @@ class Wiring:
             return FakeWatch(f"host:{settings.kind}", settings.every_ms, script)
         return _host_watch(settings)
 
-    def _device(self, settings: DeviceSettings) -> Watch:
+    def _device(self, settings: "DeviceSettings") -> Watch:
         script = self._played("watch", settings.name)
         if script is not None:
             from drivers.fake import FakeWatch
@@ -239,7 +255,7 @@ class Wiring:
         return self._session
 
 
-def _host_watch(settings: WatchSettings) -> Watch:
+def _host_watch(settings: "WatchSettings") -> Watch:
     watch: Any
     match settings.kind:
         case "disk":

@@ -33,7 +33,8 @@ def take(k: "KeeperCore") -> None:
     group = k.group
     group.epoch = max(group.epoch, group.epoch_seen) + 1
     group.epoch_seen = group.epoch
-    group.giver = k.event.node if isinstance(k.event, PeerHeard) else ""
+    left = isinstance(k.event, PeerHeard) and k.event.kind == "yielded"
+    group.giver = group.active if left else group.offered_by
     hold(k)
     group.repeats = REPEATS
 

@@ -130,7 +130,8 @@ class KitQuestion:
 class Kit:
     """keeping.boot is 0 here: the keeper draws it. interfaces: name -> (index, MAC), as forged.
 
-    digest: of the configuration file. own: this node itself, as its peers see it.
+    digest: of the configuration file. own: this node itself, as its peers see it. made_from: a mark
+    of all that it was forged from, "" where nobody says.
     """
 
     keeping: Keeping
@@ -141,6 +142,7 @@ class Kit:
     interfaces: dict[str, tuple[int, str]]
     groups: dict[str, KitGroup] = field(default_factory=dict)
     questions: tuple[KitQuestion, ...] = ()
+    made_from: str = ""
 
     def macvlans(self) -> dict[str, int]:
         """Those that carry virtual MACs, and the family of each one's virtual router."""
@@ -211,6 +213,7 @@ def _kit(value: dict[str, Any]) -> Kit:
         interfaces=interfaces,
         groups={name: _group(group) for name, group in value["groups"].items()},
         questions=_all(_question, value["questions"]),
+        made_from=value.get("made_from", ""),
     )
 
 

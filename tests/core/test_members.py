@@ -38,7 +38,7 @@ from tests.core.keepers import (
     taken,
     word,
 )
-from tests.core.playbook import ANY, WAKE, after
+from tests.core.playbook import ANY, WAKE, after, paused
 
 WITH_PLAIN = {"plain": (PLAIN,)}
 ALONE = ("lon1",)
@@ -327,3 +327,28 @@ def test_after_a_conflict_they_do_not():
 
 def test_a_client_is_no_stranger_to_the_address():
     assert active().given(beat("lon2")) >> seen(CLIENT, STRANGER)
+
+
+# ---------------------------------------------------------------- after a pause, or for ever
+
+
+def test_after_a_pause_somebody_elses_answer_shows_that_it_was_replaced():
+    play = active("lon1", ALONE, **WITH_PLAIN, probed=(("eth0", FLOATING),))
+    play.given(paused(4000))
+    assert play.state == "doubt"
+    play.given(seen(FLOATING, STRANGER))
+    assert play.rules()[-1] == "G-DOUBT-TAKEN"
+    assert play.state == "backup"
+
+
+def test_a_plain_peer_that_never_lets_go_gets_it_in_the_end():
+    play = alone_with_plain()
+    for _ in range(12):
+        play.given(advert(PLAIN, 100), after(20))
+    assert play.rules()[-1] == "G-MUTE"
+
+
+def test_beside_a_plain_peer_a_claim_is_not_answered_before_it_may_have_advertised():
+    play = alone_with_plain().given(seen(FLOATING, STRANGER))
+    assert not play.said(Announce, after(2 * ADVERT_MS - 1))
+    assert play.said(Announce, after(2))

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from agent.core.keeping import AskNeighbour, ReleaseAddresses, SendPeer, TakeAddresses
+from agent.core.keeping import Announce, AskNeighbour, ReleaseAddresses, SendPeer, TakeAddresses
 from tests.core.keepers import (
     ADVERT_MS,
     CLIENT,
@@ -14,17 +14,20 @@ from tests.core.keepers import (
     READY,
     REAL,
     active,
+    address,
     advert,
     agent_answer,
     answer,
     asks,
     backup,
     beat,
+    handover,
     heard,
     neighbour,
     offers,
     says,
     seen,
+    still_gives,
     word,
 )
 from tests.core.playbook import ANY, after, paused
@@ -333,3 +336,86 @@ def test_a_beat_says_whether_its_network_is_heard(state):
     play = on(active(), 2) if state == "active" else backup()
     [said] = [a.body["g"]["sbc"] for a in play.said(SendPeer, after(1000)) if a.kind == "beat"][:1]
     assert said[4] is True
+
+
+# ---------------------------------------------------------------- cut off, and others are not
+
+
+def test_a_cut_off_owner_leaves_it_to_a_peer_that_serves_already():
+    play = on(knows_a_witness(active()), 2)
+    play.given(heard("lon2", "beat", {"g": {"sbc": ["active", True, 1, "", True]}}))
+    play.given(heard("lon2", "ask", {"id": 5, "u": "sbc"}), after(80))
+    assert play.rules()[-1] == "G-CUT-SERVED"
+    assert (play.state, play.group.active) == ("backup", "lon2")
+
+
+def test_who_was_just_given_a_group_does_not_hand_it_back_for_being_cut_off():
+    play = knows_a_witness(backup()).given(handover("lon1", 3))
+    play.given(still_gives(play, "lon1"))
+    assert play.state == "active"
+    play.given(beat("lon1"))
+    goes_deaf(play)
+    for _ in range(10):
+        play.given(beat("lon1"), after(ADVERT_MS))
+    assert "G-GIVE-CUT" not in play.rules()
+
+
+def test_a_deaf_owner_whose_peer_was_never_ready_lets_go_after_a_while():
+    play = knows_a_witness(active())
+    for _ in range(20):
+        play.given(beat("lon2", ready=False), after(ADVERT_MS))
+    goes_deaf(play).given(after(3000))
+    assert "G-DEAF-LONG" in play.rules()
+    assert "G-DEAF-OWNER" not in play.rules()
+    assert play.state == "backup"
+
+
+def test_an_offer_is_taken_only_once_the_own_gateway_answers():
+    play = backup(**WITH_GATEWAY)
+    play.answering.clear()
+    play.given(after(500), advert("lon1"), handover("lon1", 3), still_gives(play, "lon1"))
+    assert play.state == "backup"
+    play.given(seen(GATEWAY), handover("lon1", 3))
+    play.given(still_gives(play, "lon1"))
+    assert play.state == "active"
+
+
+def test_nothing_is_taken_from_one_that_serves_well_because_another_offers_it():
+    play = backup("lon3", ("lon1", "lon2", "lon3"))
+    play.given(heard("lon2", "beat", {"g": {"sbc": ["active", True, 5, "", True]}}))
+    play.given(handover("lon1", 3))
+    assert play.state == "backup"
+    assert play.rules()[-1] == "G-DECLINE"
+
+
+def test_a_peer_that_is_back_active_and_preferred_is_not_talked_over():
+    play = active("lon2").given(after(6000))
+    back = heard("lon1", "beat", {"g": {"sbc": ["active", True, 9, "", True]}})
+    said = play.said(Announce, back)
+    assert "G-BACK-RIVAL" in play.rules()
+    assert not said
+
+
+def test_an_address_that_was_removed_while_the_node_was_paused_is_asked_about():
+    play = active()
+    play.now += 1000
+    play.given(address(False, "ip (pid 5)"))
+    assert play.state == "doubt"
+    assert play.rules()[-1] == "G-GONE-LATE"
+
+
+def test_a_gateway_alone_that_is_silent_makes_nobody_let_go_at_once():
+    play = on(active(**WITH_GATEWAY), 2)
+    play.answering.clear()
+    goes_deaf(play)
+    assert not play.said(ReleaseAddresses, after(2000))
+
+
+def test_announcements_stay_bounded_whatever_happens():
+    play = active().given(after(3000))
+    said = []
+    for _ in range(200):
+        said += play.said(
+            Announce, beat("lon2"), heard("lon2", "yielded", {"group": "sbc"}), after(50)
+        )
+    assert len(said) <= 20
