@@ -241,16 +241,30 @@ ROWS = (
     Row("G-GIVEN-PLAIN-2", GIVING, "advert_lower", ("from_plain", "to_plain"), BACKUP,
         ("part", "follow", "tell_peers"),
         "a plain peer advertises: it has it, let go"),
-    Row("G-GIVEN", GIVING, "taken", ("right_round",), BACKUP,
+    Row("G-GIVEN", GIVING, "taken", ("right_round", "holds", "!drains"), "", ("linger",),
+        "the taker has it: keep it for a moment, for answers that are on their way"),
+    Row("G-GIVEN-NOW", GIVING, "taken", ("right_round",), BACKUP,
         ("part", "follow_taker", "tell_peers"),
         "the taker has it: let go"),
+    Row("G-PARTED", GIVING, "advert_due", ("given",), BACKUP,
+        ("part", "yield", "follow_taker", "tell_peers"),
+        "what was on its way has left: let go, and have the taker announce once more"),
+    Row("G-GIVEN-GRACE", GIVING, "advert_higher", ("from_taker", "given"), "", (),
+        "the taker advertises", quiet=True),
+    Row("G-GIVEN-GRACE-2", GIVING, "advert_lower", ("from_taker", "given"), "", (),
+        "the taker advertises", quiet=True),
     Row("G-OLD-TAKEN", GIVING, "taken", (), "", (),
         "an answer to an earlier offer says nothing now"),
     Row("G-GIVEN-SEEN", GIVING, "advert_higher", ("from_taker",), "", ("ask_sender",),
         "the taker advertises, now or long ago: ask it"),
     Row("G-GIVEN-SEEN-2", GIVING, "advert_lower", ("from_taker",), "", ("ask_sender",),
         "the taker advertises, now or long ago: ask it"),
-    Row("G-GIVEN-TOLD", GIVING, "peer_active", ("from_taker",), BACKUP,
+    Row("G-GIVEN-TOLD", GIVING, "peer_active", ("from_taker", "given"), "", (),
+        "the taker says so again", quiet=True),
+    Row("G-GIVEN-TOLD-2", GIVING, "peer_active", ("from_taker", "holds", "!drains"), "",
+        ("linger",),
+        "the taker answers that it is active: keep it for a moment, as for its word"),
+    Row("G-GIVEN-TOLD-3", GIVING, "peer_active", ("from_taker",), BACKUP,
         ("part", "follow_taker", "tell_peers"), "the taker answers that it is active: let go"),
     Row("G-LOST-2", GIVING, "advert_higher", (), BACKUP,
         ("release", "yield", "follow", "tell_peers"),
@@ -319,6 +333,7 @@ class Kept:
     offered_id: int = 0
     offers: int = 0
     taker: str = ""
+    given: bool = False  # the taker has it, and this node lets go in a moment
     suspect: str = ""  # the peer that was asked because of an advert in its name
     giver: str = ""
     claimer: str = ""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agent.core.keeper import KeeperCore
 
 OFFER_GAP_MS = 40
+LINGER_MS = 8  # a service's answer to what came before the taker's announcement
 
 
 def release(k: "KeeperCore") -> None:
@@ -58,6 +59,7 @@ def offer_to(k: "KeeperCore", node: str) -> None:
     k.offer_round += 1
     group.offer_id = k.offer_round
     group.offers = 0
+    group.given = False
     group.taker = node
     if group.config.apart and group.holds:
         group.holds = False
@@ -110,9 +112,17 @@ def keep_it(k: "KeeperCore") -> None:
         k.group.advert_at = k.now + k.group.config.advert_ms
 
 
+def linger(k: "KeeperCore") -> None:
+    k.group.given = True
+    k.group.advert_at = k.now + LINGER_MS
+
+
 def follow_taker(k: "KeeperCore") -> None:
-    listening.follow_sender(k)
-    k.group.last_advert_ms = k.now
+    group = k.group
+    group.active = group.taker
+    group.orphaned = group.given = False
+    listening.listen_again(k)
+    group.last_advert_ms = k.now
 
 
 def reply(k: "KeeperCore", ok: bool) -> None:

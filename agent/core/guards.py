@@ -241,6 +241,8 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "ready_peer": lambda k: candidate(k) != "",
     "ready_claimer": _ready_claimer,
     "right_round": _right_round,
+    "given": lambda k: k.group.given,
+    "drains": lambda k: k.group.config.drain_ms > 0,
     "offers_left": lambda k: k.group.offers < OFFERS,
     "stood_still": lambda k: k.now - k.group.advert_at > max(STOOD_MS, k.group.config.advert_ms),
     "expired": lambda k: k.now - k.group.refreshed_ms >= k.config.lifetime_s * 1000,

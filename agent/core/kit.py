@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The keeper's kit: everything it needs, forged beforehand, so that it builds and parses nothing.
 
-`drivers.forge` writes it as JSON (bytes in base64) at every load of the configuration; the keeper
-reads it at its start. Interface numbers, MACs and own addresses are as they were at forging: when
-an interface is made anew, forge again.
+`drivers.forge` writes it as JSON (bytes in base64) where none is there that was made from the same
+configuration and interfaces; the keeper reads it at its start. Interface numbers, MACs and own
+addresses are as they were at forging: when an interface is made anew, forge again.
 """
 
 import json

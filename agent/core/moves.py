@@ -24,6 +24,7 @@ EFFECTS: dict[str, Callable[["KeeperCore"], None]] = {
     "rfc_time": listening.rfc_time,
     "answer_back": holding.answer_back,
     "defend": holding.defend,
+    "linger": giving.linger,
     "part": giving.part,
     "offer_plain": giving.offer_plain,
     "listen_again": listening.listen_again,

@@ -56,6 +56,7 @@ ARP_LON1 = AskNeighbour("eth0", REAL["lon1"])
 ARP_LON2 = AskNeighbour("eth0", REAL["lon2"])
 ARP_LON2 = AskNeighbour("eth0", REAL["lon2"])
 RELEASE = ReleaseAddresses("sbc")
+LINGER = after(8)
 YIELDED = ANY(SendPeer, node="", kind="yielded")
 GOODBYE = SendAdvert("sbc", 0)
 
@@ -377,7 +378,8 @@ def test_a_stop_without_a_ready_peer_says_goodbye_and_lets_go():
 def test_a_stop_with_a_ready_peer_hands_over_first():
     play = active()
     assert play >> Told("stop") << offers("lon2")
-    assert play >> taken("lon2", play.offer_id()) << RELEASE << Finish()
+    assert play >> taken("lon2", play.offer_id())
+    assert play >> LINGER << RELEASE << YIELDED << Finish()
 
 
 def test_a_stop_whose_offer_is_declined_says_goodbye():
@@ -404,15 +406,16 @@ def test_a_hand_over_makes_before_it_breaks():
     play = active()
     assert play >> word(order="give") << offers("lon2")
     assert play >> after(39)  # silent, and still holding
-    assert play >> taken("lon2", play.offer_id(), epoch=2) << RELEASE
-    assert play.rules()[-2:] == ["G-GIVE", "G-GIVEN"]
+    assert play >> taken("lon2", play.offer_id(), epoch=2)  # answers on their way still leave
+    assert play >> LINGER << RELEASE << YIELDED
+    assert play.rules()[-3:] == ["G-GIVE", "G-GIVEN", "G-PARTED"]
     assert play.group.active == "lon2"
     assert play.report().groups["sbc"].epoch == 2
 
 
 def test_that_it_has_let_go_is_told_to_the_peers_at_once():
     play = active().given(word(order="give"))
-    said = play.said(SendPeer, taken("lon2", play.offer_id()))
+    said = play.said(SendPeer, taken("lon2", play.offer_id()), LINGER)
     assert [a.body["g"]["sbc"][0] for a in said if a.kind == "beat"] == ["backup"]
 
 
@@ -517,8 +520,15 @@ def test_the_takers_advert_is_asked_about_for_it_may_be_old(priority, rule):
     play.given(advert("lon2", priority))
     assert (play.rules()[-1], play.state) == (rule, "giving")
     number = play.core.peers["lon2"].round
-    assert play >> answer("lon2", number, "active") << RELEASE
-    assert play.rules()[-1] == "G-GIVEN-TOLD"
+    assert play >> answer("lon2", number, "active") >> LINGER << RELEASE << YIELDED
+    assert play.rules()[-2:] == ["G-GIVEN-TOLD-2", "G-PARTED"]
+
+
+def test_while_answers_are_on_their_way_the_takers_adverts_change_nothing():
+    play = active().given(word(order="give"))
+    play.given(taken("lon2", play.offer_id()))
+    assert play >> advert("lon2", 250) >> after(7)
+    assert play.state == "giving"
 
 
 def test_a_named_taker_is_the_only_one_that_is_offered():

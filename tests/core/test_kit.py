@@ -83,6 +83,7 @@ KIT = Kit(
         "away": KitGroup((), (), (), (), (), True, ("interface eth7 is not there",)),
     },
     questions=(KitQuestion("eth0", "10.1.0.12", b"who-has"),),
+    made_from="m1",
 )
 
 
@@ -99,6 +100,12 @@ def changed(*path: str | int, to: Any) -> bytes:
 def test_what_was_dumped_is_loaded_again() -> None:
     assert load(dump(KIT)) == KIT
     assert load(dump(replace(KIT, groups={}, questions=()))).groups == {}
+
+
+def test_a_kit_that_does_not_say_what_it_was_made_from_is_still_one() -> None:
+    whole = json.loads(dump(KIT))
+    del whole["made_from"]
+    assert load(json.dumps(whole).encode()) == replace(KIT, made_from="")
 
 
 @given(cut=st.integers(0, len(dump(KIT)) - 1))
