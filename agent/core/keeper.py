@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.core import adverts, rounds, sense, speech
 from agent.core import peer as peers
-from agent.core.election import ACTIVE, BACKUP, DOUBT, HOLDING, INIT, Kept
+from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, HOLDING, INIT, Kept
 from agent.core.keeping import (
     AddressAsked,
     AddressSeen,
@@ -312,7 +312,7 @@ class KeeperCore:
             group.holds = bool(present)
         if event.present:
             return
-        if group.state == ACTIVE and group.holds and self.now - group.taken_ms > 1:
+        if group.state in (ACTIVE, GIVING) and group.holds and self.now - group.taken_ms > 1:
             self.fire(group, "address_gone")
 
     def _word(self, event: WordGiven) -> None:

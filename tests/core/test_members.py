@@ -7,6 +7,7 @@ from agent.core.keeping import (
     AddressAsked,
     Announce,
     AskNeighbour,
+    PeerHeard,
     ReleaseAddresses,
     Report,
     SendAdvert,
@@ -352,3 +353,19 @@ def test_beside_a_plain_peer_a_claim_is_not_answered_before_it_may_have_advertis
     play = alone_with_plain().given(seen(FLOATING, STRANGER))
     assert not play.said(Announce, after(2 * ADVERT_MS - 1))
     assert play.said(Announce, after(2))
+
+
+def test_an_address_that_goes_before_the_taker_has_it_is_put_back():
+    play = active().given(word(order="give"))
+    assert TAKE in play.said(TakeAddresses, address(False, "ip (pid 7)"))
+    assert play.state == "giving"
+
+
+def test_what_was_left_to_us_while_we_slept_is_not_taken():
+    play = backup()
+    play.now += 2000
+    left = PeerHeard(
+        "lon1", "keeper", 0, "yielded", 9, 1, True, {"group": "sbc", "epoch": 3, "to": "lon2"}
+    )
+    play.given(left)
+    assert play.state == "backup"

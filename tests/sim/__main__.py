@@ -3,7 +3,8 @@
 
 `python -m tests.sim --seeds 0:300 [--jobs 2] [--minutes 10] [--shape plain]`
 `python -m tests.sim --seed 23 --trace [--full] [--from 40 --to 60]`, `--shorten` drops faults that
-the failure does not need. Exit status 1 where an invariant did not hold.
+the failure does not need. `python -m tests.sim --calm-hours 24 --loss 1 --advert 200 --paths 2`:
+no faults, random loss. Exit status 1 where an invariant did not hold or somebody took over in calm.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import time
 from collections import Counter
 
+from tests.sim.calm import be_calm
 from tests.sim.plan import SHAPES
 from tests.sim.runner import MINUTES, SEEDS, again, replay_command, run_seeds, shorten
 from tests.sim.trace import Trace
@@ -80,7 +82,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--from", dest="begin", type=float, default=0.0, metavar="SECOND")
     parser.add_argument("--to", type=float, default=0.0, metavar="SECOND")
     parser.add_argument("--shorten", action="store_true")
+    parser.add_argument("--calm-hours", type=float, default=0.0, metavar="HOURS")
+    parser.add_argument("--loss", type=float, default=1.0, metavar="PERCENT", help="in calm")
+    parser.add_argument("--advert", type=int, default=200, metavar="MS", help="in calm")
+    parser.add_argument("--paths", type=int, default=2, help="in calm")
     arguments = parser.parse_args(argv)
+    if arguments.calm_hours:
+        seed = arguments.seed or 0
+        calm = be_calm(
+            arguments.calm_hours, arguments.loss, arguments.advert, arguments.paths, seed
+        )
+        print(calm)
+        return 1 if calm.false_moves or calm.result.failure else 0
     return run_many(arguments) if arguments.seed is None else replay(arguments)
 
 

@@ -89,6 +89,7 @@ class AgentProcess(Process):
         self.core = world.cores.agent(settings, epochs, now, None, standing)
         if node.disk.full:
             self.feed(StoreFailed("no space left on device"))
+        self.due_ms = self.core.deadline()
         self.arm()
         for group in world.town.groups_of(node.name):
             for service in group.services:

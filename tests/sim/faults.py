@@ -1,40 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kinds of faults: what each does to the world, and how it is over."""
+"""Kinds of faults, of machines and people; those of networks beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.sim.network import Trouble
+from tests.sim.fault import Fault, Heal
+from tests.sim.link_faults import LINK_FAULTS
 
 if TYPE_CHECKING:
     from tests.sim.world import World
-
-Heal = Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """at_ms, lasts_ms: true time. node, other: names; group: "" where it does not matter."""
-
-    at_ms: int
-    kind: str
-    lasts_ms: int = 0
-    node: str = ""
-    other: str = ""
-    path: int = 0
-    group: str = ""
-    amount: int = 0
-
-    def __str__(self) -> str:
-        parts = [self.node, self.other and f"-> {self.other}", self.group]
-        where = " ".join(part for part in parts if part)
-        path = f" path {self.path}" if self.kind in ON_PATHS else ""
-        amount = f" amount {self.amount}" if self.amount else ""
-        return f"{self.at_ms / 1000:8.3f} {self.kind} {where}{path}{amount} for {self.lasts_ms} ms"
-
 
 # ---------------------------------------------------------------- what each kind does
 
@@ -140,17 +116,6 @@ def _switch_down(world: World, fault: Fault) -> Heal | None:
     return heal
 
 
-def _switch_mute(world: World, fault: Fault) -> Heal | None:
-    """Carriers stay and nothing is forwarded, as while spanning tree learns."""
-    site = world.nodes[fault.node].site
-    ends = [
-        (source, target, path)
-        for source, target, path in world.network.links
-        if path == fault.path and site in (world.network.sites[source], world.network.sites[target])
-    ]
-    return _trouble(world, ends, Trouble(cut=True))
-
-
 def _disk_slow(world: World, fault: Fault) -> Heal | None:
     """Each fsync takes seconds."""
     disk = world.nodes[fault.node].disk
@@ -158,6 +123,7 @@ def _disk_slow(world: World, fault: Fault) -> Heal | None:
 
     def heal() -> None:
         disk.slow -= 1
+        disk.slow_ms = world.agenda.now
 
     return heal
 
@@ -233,65 +199,6 @@ def _address_deleted(world: World, fault: Fault) -> Heal | None:
     return None
 
 
-def _isolate(world: World, fault: Fault) -> Heal | None:
-    ends = [(fault.node, other, path) for other, path in _everywhere(world, fault.node)]
-    return _trouble(world, [*ends, *_reversed(ends)], Trouble(cut=True))
-
-
-def _partition(world: World, fault: Fault) -> Heal | None:
-    ends = [(fault.node, fault.other, fault.path)]
-    return _trouble(world, [*ends, *_reversed(ends)], Trouble(cut=True))
-
-
-def _one_way(world: World, fault: Fault) -> Heal | None:
-    return _trouble(world, [(fault.node, fault.other, fault.path)], Trouble(cut=True))
-
-
-def _deaf(world: World, fault: Fault) -> Heal | None:
-    """Sends on that path and hears nothing on it."""
-    ends = [(o, fault.node, p) for o, p in _everywhere(world, fault.node) if p == fault.path]
-    return _trouble(world, ends, Trouble(cut=True))
-
-
-def _lossy(world: World, fault: Fault) -> Heal | None:
-    ends = [(fault.node, fault.other, fault.path)]
-    return _trouble(world, [*ends, *_reversed(ends)], Trouble(loss=fault.amount / 100))
-
-
-def _slow(world: World, fault: Fault) -> Heal | None:
-    """Late and out of order."""
-    ends = [(fault.node, fault.other, fault.path)]
-    trouble = Trouble(delay_ms=fault.amount, jitter_ms=fault.amount)
-    return _trouble(world, [*ends, *_reversed(ends)], trouble)
-
-
-def _doubled(world: World, fault: Fault) -> Heal | None:
-    ends = [(fault.node, fault.other, fault.path)]
-    return _trouble(world, ends, Trouble(duplicates=0.5, jitter_ms=20))
-
-
-def _everywhere(world: World, node: str) -> list[tuple[str, int]]:
-    """Every other end of a link of the node, machines of clients too."""
-    return [(other, path) for source, other, path in world.network.links if source == node]
-
-
-def _reversed(ends: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
-    return [(target, source, path) for source, target, path in ends]
-
-
-def _trouble(world: World, ends: list[tuple[str, str, int]], trouble: Trouble) -> Heal:
-    links = [world.network.links[end] for end in ends]
-    number = world.next_fault()
-
-    def change(what: Trouble | None) -> None:
-        for link in links:
-            link.change(number, what, world.agenda.now)
-        world.judge.looked_different()
-
-    change(trouble)
-    return lambda: change(None)
-
-
 def _on_battery(world: World, fault: Fault) -> Heal | None:
     supply = world.power_supplies["ups1"]
     if not supply.on_battery:
@@ -355,7 +262,6 @@ APPLY: dict[str, Callable[[World, Fault], Heal | None]] = {
     "upgrade": _upgrade,
     "site-power": _site_power,
     "switch-down": _switch_down,
-    "switch-mute": _switch_mute,
     "disk-slow": _disk_slow,
     "disk-full": _disk_full,
     "service-dies": _service_dies,
@@ -363,23 +269,11 @@ APPLY: dict[str, Callable[[World, Fault], Heal | None]] = {
     "start-refused": _start_refused,
     "nic-down": _nic_down,
     "address-deleted": _address_deleted,
-    "isolate": _isolate,
-    "partition": _partition,
-    "one-way": _one_way,
-    "deaf": _deaf,
-    "lossy": _lossy,
-    "slow": _slow,
-    "doubled": _doubled,
     "on-battery": _on_battery,
     "dns-down": _dns_down,
     "nms-down": _nms_down,
     "wall-step": _wall_step,
     "switchover": _switchover,
     "maintenance": _maintenance,
+    **LINK_FAULTS,
 }
-ON_PATHS = frozenset(
-    {
-        "nic-down", "partition", "one-way", "deaf", "lossy", "slow", "doubled", "switch-down",
-        "switch-mute",
-    }
-)  # fmt: skip

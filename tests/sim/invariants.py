@@ -12,71 +12,51 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 from agent.core.keeping import AdvertSeen, RefreshAddresses, ReleaseAddresses, TakeAddresses, Woken
-from agent.core.model import (
-    Alarm,
-    ControlService,
-    KeepEpoch,
-    KeeperSaid,
-    Record,
-    Reply,
-    Severity,
-    UpdateNames,
-)
+from agent.core.model import KeeperSaid
+from tests.sim.deeds import Deeds
 from tests.sim.liveness import Liveness
-from tests.sim.town import ADVERT_MS, CHECK_EVERY_MS, HOLD_MS, LIFETIME_S
+from tests.sim.served import Served
+from tests.sim.town import CHECK_EVERY_MS, HOLD_MS, LIFETIME_S
 
 if TYPE_CHECKING:
-    from tests.sim.agent import AgentProcess
     from tests.sim.keeper import KeeperProcess
     from tests.sim.node import Node
+    from tests.sim.plain import PlainRouter
     from tests.sim.world import World
 
-TWO_OWNERS_MS = 2 * ADVERT_MS + 500  # one advert may be lost on a link that counts as fair
+TWO_OWNERS_MS = 500  # and one interval; another one where an advert may be lost
 HANDOVER_MS = 200
+ANNOUNCEMENTS = 20
+ANNOUNCED_MS = 10_000
 WELL_MS = 8_000  # an owner that has been well for so long must not be taken from
 SICKNESS_SEEN_MS = 4 * CHECK_EVERY_MS + HOLD_MS + 3_000
 WORD_OLD_MS = HOLD_MS + 3_000
 LATE_PACKETS_MS = 4_000
 JUST_HELD_MS = 1_500
 ORPHANED_MS = LIFETIME_S * 1000 + 500
-ANSWERED_MS = 30_000
-MOST_ORDERS = 10
-ORDERS_MS = 120_000
 RACE_MS = 200  # two that become ready together may both take: it is settled at once
 FLAP_MS = 20_000
 FORCED_MS = 90_000
+LOSS_SURVIVED = 0.02  # three adverts lost one after another do not happen
 HELD = ("active", "doubt", "giving")
 
 
-class Violation(AssertionError):
-    """An invariant did not hold. rule: its short name."""
-
-    def __init__(self, rule: str, at_ms: int, text: str) -> None:
-        super().__init__(f"{at_ms / 1000:.3f} s: {rule}: {text}")
-        self.rule = rule
-
-
-class Judge:
+class Judge(Deeds):
     """Looks at effects as they happen; raises Violation."""
 
     def __init__(self, world: World) -> None:
-        self.world = world
-        self.agenda = world.agenda
+        super().__init__(world)
         self.taken_ms: dict[tuple[str, str], int] = {}  # (group, node) -> since when it holds
-        self.left_ms: dict[tuple[str, str], int] = {}  # (group, node) -> when it last held
         self.epochs: dict[tuple[str, str], int] = {}
         self.owner: dict[str, str] = {}  # the last node to take
         self.before: dict[str, str] = {}  # the one before it
         self.moves: dict[str, list[int]] = {group: [] for group in world.town.groups}
-        self.asked: dict[int, bool] = {}
-        self.zone_epoch: dict[str, int] = {}
-        self.orders: defaultdict[tuple[str, str], deque[int]] = defaultdict(
-            lambda: deque(maxlen=MOST_ORDERS)
+        self.announced: defaultdict[tuple[str, str], deque[int]] = defaultdict(
+            lambda: deque(maxlen=ANNOUNCEMENTS + 1)
         )
+        self.deleted_ms: dict[tuple[str, str], int] = {}  # (group, node) -> by a foreign hand
         self.liveness = Liveness(self)
-
-    def fail(self, rule: str, text: str) -> None:
-        raise Violation(rule, self.agenda.now, text)
+        self.served = Served(self)
 
     # ---------------------------------------------------------------- who holds what
 
@@ -101,11 +81,27 @@ class Judge:
             self._owned(node, group)
         else:
             self.left_ms[group, node.name] = now
+            if how == "deleted":
+                self.deleted_ms[group, node.name] = now
             holders = self.holders(group)
             if len(holders) == 1:
                 self._owned(holders[0], group)
         self.watch(group)
+        self.served.look(group)
         self.liveness.watch(group)
+
+    def plain_changed(self, plain: PlainRouter) -> None:
+        """It took the address, or let it go."""
+        group = plain.group.name
+        self.world.note(f"{plain.name} {group} {'taken' if plain.holds else 'released'}")
+        self.left_ms[group, plain.name] = self.agenda.now
+        self.watch(group)
+        self.served.look(group)
+        self.liveness.watch(group)
+
+    def forced(self, group: str) -> bool:
+        """An operator took it upon himself, and the journal says so."""
+        return self.agenda.now - self.world.forced_ms.get(group, -FORCED_MS) < FORCED_MS
 
     def _owned(self, node: Node, group: str) -> None:
         if self.owner.get(group) != node.name:
@@ -124,6 +120,10 @@ class Judge:
         misled_ms = max(node.kernel.misled_ms, between.kernel.misled_ms)
         if self.agenda.now - misled_ms < FLAP_MS or self.agenda.now - since < RACE_MS:
             return  # one could not know: it stood still, or both took at one moment
+        if self.deleted_ms.get((group, between.name), -1) > since:
+            return  # a foreign hand drove it away
+        if any(self.left_ms.get((group, p.name), -1) > since for p in self.world.plain_in(group)):
+            return  # an RFC peer had it between
         changes = [between.kernel.changed_ms, *(n.well_since for n in between.processes.values())]
         fair = [
             self.world.network.fair_for_ms(node.name, between.name, path)
@@ -147,6 +147,7 @@ class Judge:
                 self.watch(group)
             elif not holders:
                 self.liveness.watch(group)
+        self.served.looked_different()
 
     def watch(self, group: str) -> None:
         """Two owners that can hear each other have a bounded time to sort it out."""
@@ -167,7 +168,8 @@ class Judge:
             *(max(n.keeper.well_since, n.kernel.changed_ms) for n in (one, other)),
         )
         taken = max(self.taken_ms[group, one.name], self.taken_ms[group, other.name])
-        bound = self.overlap_ms(group, one, other) if since == taken else TWO_OWNERS_MS
+        most_ms = self.two_owners_ms(one, other)
+        bound = self.overlap_ms(group, one, other, most_ms) if since == taken else most_ms
         if now - since > bound:
             self.fail(
                 "two-owners",
@@ -176,11 +178,17 @@ class Judge:
             )
         self.agenda.at(since + bound + 1, self.watch, group)
 
-    def overlap_ms(self, group: str, one: Node, other: Node) -> int:
+    def two_owners_ms(self, one: Node, other: Node) -> int:
+        """0.7 s with adverts each 200 ms."""
+        advert_ms = self.world.town.advert_ms
+        clear = self.world.network.clear_for_ms(one.name, other.name, 0) > TWO_OWNERS_MS
+        return TWO_OWNERS_MS + (advert_ms if clear else 2 * advert_ms)
+
+    def overlap_ms(self, group: str, one: Node, other: Node, most_ms: int) -> int:
         """How long both may hold it: a handover is quicker than finding out."""
         clear = not self.world.network.troubled(one.name, other.name)
         said = [self.said(machine, group) for machine in (one, other)]
-        return HANDOVER_MS if "giving" in said and clear else TWO_OWNERS_MS
+        return HANDOVER_MS if "giving" in said and clear else most_ms
 
     # ---------------------------------------------------------------- the keeper's effects
 
@@ -207,6 +215,8 @@ class Judge:
             )
         if not put_back:
             self._ready(process, group)
+            self.served.taking(node, group)
+            self._not_from_the_plain(process, group)
         holders = [other for other in self.holders(group) if other is not node]
         if not any(self.said(other, group) == "giving" for other in holders):
             for other in holders:
@@ -221,8 +231,8 @@ class Judge:
 
     def _ready(self, process: KeeperProcess, group: str) -> None:
         node, now = process.node, self.agenda.now
-        if now - self.world.forced_ms.get(group, -FORCED_MS) < FORCED_MS:
-            return  # an operator took it upon himself, and the journal says so
+        if self.forced(group):
+            return
         word = process.words.get(group)
         if word is None or not word.ready:
             self.fail("not-ready", f"{node.name} takes {group}, its agent never said it is ready")
@@ -260,6 +270,37 @@ class Judge:
             f"{node.name} takes {group} from {owner.name}, which is up, running and reachable",
         )
 
+    def _not_from_the_plain(self, process: KeeperProcess, group: str) -> None:
+        """An RFC peer is followed by the RFC: three adverts are missing, or the agent orders."""
+        node, now, network = process.node, self.agenda.now, self.world.network
+        word = process.words.get(group)
+        for plain in self.world.plain_in(group):
+            ends = ((plain.name, node.name, 0), (node.name, plain.name, 0))
+            loss = max(network.links[end].loss for end in ends)
+            fair_ms = network.fair_for_ms(plain.name, node.name, 0)
+            since = max(plain.active_ms, plain.changed_ms, now - fair_ms, node.keeper.well_since)
+            well = plain.holds and fair_ms >= 0 and loss <= LOSS_SURVIVED
+            if well and now - since > WELL_MS and (word is None or word.order != "take"):
+                self.fail(
+                    "taken-from-the-well",
+                    f"{node.name} takes {group} from {plain.name}, which advertises it",
+                )
+
+    def keeper_began(self, node: Node) -> None:
+        """It cannot know what the one before it announced."""
+        for group in self.world.town.groups:
+            self.announced[group, node.name].clear()
+
+    def announcing(self, node: Node, group: str) -> None:
+        """No storms: whatever happens, a bounded number in any ten seconds."""
+        times = self.announced[group, node.name]
+        times.append(self.agenda.now)
+        if len(times) > ANNOUNCEMENTS and times[-1] - times[0] < ANNOUNCED_MS:
+            self.fail(
+                "announcement-storm",
+                f"{node.name} announced {group} {len(times)} times in {times[-1] - times[0]} ms",
+            )
+
     def refreshing(self, process: KeeperProcess, action: RefreshAddresses) -> None:
         self._lifetime(process.node, action)
 
@@ -270,6 +311,10 @@ class Judge:
             return
         if process.stopped_ms <= node.kernel.unplugged_ms <= process.well_since:
             return  # it learns only now of a carrier that was lost while it stood still
+        if self.served.just_cut_off(node) or any(p.holds for p in self.world.plain_in(group)):
+            return
+        if self.world.town.apart and self.said(node, group) in ("active", "giving"):
+            return
         for name in self.world.town.groups[group].nodes:
             if name == node.name:
                 continue
@@ -283,8 +328,16 @@ class Judge:
                 return
         self.fail("let-go", f"{node.name} lets {group} go and nobody else has it")
 
-    def reported(self, process: KeeperProcess, said: KeeperSaid) -> None:
-        """States are looked at where they decide something."""
+    def reported(self, process: KeeperProcess, said: KeeperSaid, before: KeeperSaid | None) -> None:
+        """Who is back, as its keeper has found."""
+        for name, deed in said.peers.items():
+            was = before.peers[name].state if before is not None else "unknown"
+            if was in ("silent", "held") and deed.state == "alive":
+                for group, state in said.groups.items():
+                    nodes = self.world.town.groups[group].nodes
+                    rival = group in self.world.nodes[name].kernel.held
+                    if state.state == "active" and name in nodes and not rival:
+                        self.served.is_back(process.node, group)
 
     def process_died(self, node: Node) -> None:
         """From the last death on, the kernel alone decides how long the addresses stay."""
@@ -300,76 +353,3 @@ class Judge:
                 self.agenda.after(ORPHANED_MS, self._orphaned, node, group, lives)
             else:
                 self.fail("outlives", f"{node.name} has {group} though both processes are dead")
-
-    # ---------------------------------------------------------------- the agent's effects
-
-    def agent_began(self, process: AgentProcess) -> None:
-        process.intents = set()
-
-    def recorded(self, process: AgentProcess, action: Record) -> None:
-        if action.kind == "intent":
-            process.intents.add(action.detail["op_id"])
-
-    def acting(
-        self, process: AgentProcess, action: ControlService | KeepEpoch | UpdateNames
-    ) -> None:
-        """Written down before it takes effect."""
-        if action.op_id not in process.intents:
-            self.fail("not-journalled", f"{process.node.name} does {action} and wrote no intent")
-        process.intents.discard(action.op_id)
-        if isinstance(action, ControlService):
-            self._restless(process.node.name, action.group)
-
-    def _restless(self, node: str, group: str) -> None:
-        """Starting and stopping a service for ever helps nobody; each fault excuses some of it."""
-        orders = self.orders[node, group]
-        others = [name for name in self.world.town.groups[group].nodes if name != node]
-        troubled = any(self.world.network.troubled(node, other) for other in others)
-        if troubled or (orders and orders[-1] < self.world.disturbed_ms):
-            orders.clear()
-        orders.append(self.agenda.now)
-        if len(orders) == MOST_ORDERS and orders[-1] - orders[0] < ORDERS_MS:
-            self.fail("restless", f"{node} gave {MOST_ORDERS} orders for {group} in {ORDERS_MS} ms")
-
-    def names_written(self, process: AgentProcess, action: UpdateNames) -> None:
-        before = self.zone_epoch.get(action.geo, 0)
-        if action.epoch <= before:
-            self.fail("dns-epoch", f"{action.geo}: epoch {action.epoch} after {before}")
-        self.zone_epoch[action.geo] = action.epoch
-        group = self.world.town.geos[action.geo].groups[action.site]
-        if not self._answered(group):
-            self.fail(
-                "dns-to-the-dead",
-                f"{process.node.name} sends {action.geo} to {action.site}, "
-                f"where nobody serves {group}",
-            )
-
-    def _answered(self, group: str) -> bool:
-        """Somebody serves it, or did until just now."""
-        now = self.agenda.now
-        for name in self.world.town.groups[group].nodes:
-            node = self.world.nodes[name]
-            held = group in node.kernel.held
-            recently = now - self.left_ms.get((group, name), -ANSWERED_MS) < ANSWERED_MS
-            for (owner, _), service in node.services.items():
-                alive = service.alive or now - service.bad_since < ANSWERED_MS
-                if owner == group and alive and (held or recently):
-                    return True
-        return False
-
-    def alarming(self, process: AgentProcess, alarm: Alarm) -> None:
-        """Raises and clears come in pairs."""
-        standing = process.standing.get(alarm.alarm_id)
-        if alarm.severity is Severity.CLEARED:
-            if standing is None:
-                self.fail("clear-unpaired", f"{process.node.name}: {alarm.alarm_id} never raised")
-            del process.standing[alarm.alarm_id]
-        else:
-            process.standing[alarm.alarm_id] = alarm.severity
-
-    def replied(self, process: AgentProcess, action: Reply) -> None:
-        """A request ends once."""
-        if action.ok is not None:
-            if self.asked.get(action.request_id):
-                self.fail("replied-twice", f"request {action.request_id}: {action.text}")
-            self.asked[action.request_id] = True

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.core.keeping import (
+    AddressAsked,
     AddressSeen,
     AdvertSeen,
     Announce,
@@ -20,12 +21,15 @@ from agent.core.keeping import (
     Report,
     SendAdvert,
     SendPeer,
+    Sense,
     TakeAddresses,
     Told,
+    TrafficSeen,
     Woken,
     WordGiven,
 )
 from agent.core.model import KeeperSaid, Word
+from tests.sim.lan import announce, question
 from tests.sim.process import Process
 
 if TYPE_CHECKING:
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 NETLINK_MS = 1
+MOST_WITNESSES = 3
 
 
 class KeeperProcess(Process):
@@ -46,6 +51,7 @@ class KeeperProcess(Process):
         self.words: dict[str, Word] = {}  # as its core knows them
         self.hearing: Any = None  # what it acts on now
         self.words_ms = 0  # on the node's own clock
+        self.proven = False  # a witness has answered it
         self.ready_ms: dict[str, int] = {}  # group -> since when its agent calls it ready
         self.hands = {
             SendAdvert: self.send_advert,
@@ -55,6 +61,7 @@ class KeeperProcess(Process):
             Announce: self.announce,
             SendPeer: self.send_to_peers,
             AskNeighbour: self.ask_neighbour,
+            Sense: self.sense,
             Report: self.report,
             Finish: self.finish,
         }
@@ -65,6 +72,8 @@ class KeeperProcess(Process):
         self.said = None
         self.words = {}
         self.ready_ms = {}
+        self.proven = False
+        self.world.judge.keeper_began(node)
         keeping = town.keeping(node.name, self.boot)
         self.core = self.world.cores.keeper(keeping, self.clock.read(self.agenda.now))
         for group in list(node.kernel.held):
@@ -103,6 +112,9 @@ class KeeperProcess(Process):
     def hear_neighbour(self, neighbour: NeighbourSeen, again: bool) -> None:
         self.feed(neighbour)
 
+    def hear_question(self, asked: AddressAsked) -> None:
+        self.feed(asked)
+
     # ---------------------------------------------------------------- what its core wants done
 
     def send_advert(self, action: SendAdvert) -> None:
@@ -113,10 +125,14 @@ class KeeperProcess(Process):
             router.interface, 4, router.vrid, world.town.real_address(node.name, 0),
             action.priority, group.advert_ms, (router.address,), "pseudo",
         )  # fmt: skip
+        plains = world.plain_in(action.group)
+        send = world.network.carry if plains else world.network.send  # multicast, unicast
         for name in group.nodes:
             if name != node.name:
                 receiver = world.nodes[name].keeper
-                world.network.send(node.name, name, 0, receiver.hear_advert, advert)
+                send(node.name, name, 0, receiver.hear_advert, advert)
+        for plain in plains:
+            send(node.name, plain.name, 0, plain.hear_advert, advert)
 
     def take_addresses(self, action: TakeAddresses) -> None:
         self.world.judge.taking(self, action)
@@ -143,15 +159,8 @@ class KeeperProcess(Process):
 
     def announce(self, action: Announce) -> None:
         """Everybody on the service network learns where the address is, the clients too."""
-        node, world = self.node, self.world
-        town = world.town
-        seen = NeighbourSeen(town.interface(0), town.address(action.group), town.mac(node.name))
-        for name in town.groups[action.group].nodes:
-            if name != node.name:
-                receiver = world.nodes[name].keeper
-                world.network.send(node.name, name, 0, receiver.hear_neighbour, seen)
-        client = world.clients[node.site]
-        world.network.send(node.name, client.name, 0, client.learn, action.group, node.name)
+        self.world.judge.announcing(self.node, action.group)
+        announce(self.world, self.node, action.group)
 
     def send_to_peers(self, action: SendPeer) -> None:
         names = [action.node] if action.node else self.world.town.peers(self.node.name)
@@ -161,19 +170,30 @@ class KeeperProcess(Process):
                 self.send_peer(name, "agent", action.kind, action.body)
 
     def ask_neighbour(self, action: AskNeighbour) -> None:
-        """ARP: the other machine's kernel answers, whatever its processes do."""
-        town, network = self.world.town, self.world.network
-        name, path = town.whose(action.address)
-        answer = NeighbourSeen(action.interface, action.address, town.mac(name))
+        """ARP: another machine's kernel answers, whatever its processes do."""
+        world = self.world
 
-        def asked(again: bool) -> None:
-            network.send(name, self.node.name, path, self.hear_neighbour, answer)
+        def answered(name: str, again: bool) -> None:
+            self.proven = self.proven or (name in world.neighbours and not self.stopped)
+            mac = world.machine(name).mac
+            self.hear_neighbour(NeighbourSeen(action.interface, action.address, mac), again)
 
-        network.send(self.node.name, name, path, asked)
+        question(world, self.node, action.address, int(action.interface[-1]), answered)
+
+    def sense(self, action: Sense) -> None:
+        """What was received is told at once, in the middle of what its core wants done."""
+        path = int(action.interface[-1])
+        witnesses = self.world.witnesses_of(self.node, path) if action.ask else []
+        for witness in witnesses[:MOST_WITNESSES]:
+            self.ask_neighbour(AskNeighbour(action.interface, witness.address))
+        hearing = self.hearing
+        packets = self.world.received(self.node, path)
+        self.take_in(TrafficSeen(action.interface, packets, len(witnesses)))
+        self.hearing = hearing
 
     def report(self, action: Report) -> None:
-        self.said = action.said
-        self.world.judge.reported(self, action.said)
+        before, self.said = self.said, action.said
+        self.world.judge.reported(self, action.said, before)
         self.agenda.after(0, self.node.agent.hear_keeper, action.said, self.life)
 
     def finish(self, action: Finish) -> None:

@@ -9,13 +9,16 @@ from typing import Any
 from agent.core.engine import AgentCore
 from agent.core.keeper import KeeperCore
 from agent.core.keeping import (
+    AddressSeen,
     AdvertSeen,
     Announce,
     Keeping,
     PeerHeard,
     RefreshAddresses,
     ReleaseAddresses,
+    SendAdvert,
     TakeAddresses,
+    TrafficSeen,
     Woken,
     WordGiven,
 )
@@ -103,6 +106,81 @@ class QuietWinner(KeeperCore):
         return [action for action in actions if not isinstance(action, Announce)]
 
 
+class SenseIgnored(KeeperCore):
+    """Whatever it hears of its own network, it believes in its ears."""
+
+    def step(self, event: Any, now: int) -> list[Any]:
+        if isinstance(event, TrafficSeen):
+            event = replace(event, packets=-1, asked=0)
+        return super().step(event, now)
+
+
+class CutOffStays(KeeperCore):
+    """An owner that nobody reaches any more keeps what it has."""
+
+    def fire(self, group: Any, event: str) -> None:
+        if event not in ("deaf", "cut_off") and not (event == "word" and group.state == "active"):
+            super().fire(group, event)
+
+
+class NoDefence(KeeperCore):
+    """A stranger may say what he wants."""
+
+    def fire(self, group: Any, event: str) -> None:
+        if event != "stranger":
+            super().fire(group, event)
+
+
+class NoProbing(KeeperCore):
+    """While a peer's machine answers it waits for the RFC's time and asks for no address."""
+
+    def step(self, event: Any, now: int) -> list[Any]:
+        actions = super().step(event, now)
+        for group in self.groups.values():
+            group.probe_at = 0
+        return actions
+
+
+class PlainAsked(KeeperCore):
+    """An RFC peer whose advert is late is given as long as one that can be asked."""
+
+    def step(self, event: Any, now: int) -> list[Any]:
+        if isinstance(event, Woken):
+            for group in self.groups.values():
+                if group.active in group.config.plain and 0 < group.late_at <= now:
+                    group.late_at, group.down_at = 0, now
+        return super().step(event, now)
+
+
+class NoPutBack(KeeperCore):
+    """What a foreign hand removed stays away until it is renewed."""
+
+    def step(self, event: Any, now: int) -> list[Any]:
+        if isinstance(event, AddressSeen) and event.by:
+            event = Woken(now)
+        return super().step(event, now)
+
+
+class PeerBackIgnored(KeeperCore):
+    """It does not say again who owns, when somebody is back who may have said otherwise."""
+
+    def fire(self, group: Any, event: str) -> None:
+        if event != "peer_back":
+            super().fire(group, event)
+
+
+class Shouts(KeeperCore):
+    """Each advert is announced as well."""
+
+    def step(self, event: Any, now: int) -> list[Any]:
+        out = []
+        for action in super().step(event, now):
+            out.append(action)
+            if isinstance(action, SendAdvert):
+                out.append(Announce(action.group))
+        return out
+
+
 class EpochNotKept(AgentCore):
     """It uses epochs that never reached the disk."""
 
@@ -173,14 +251,30 @@ def _mutant(*rules: str, story: str = "", **cores: type) -> Mutant:
 
 MUTANTS = {
     "no lifetime": _mutant("no-lifetime", keeper=NoLifetime),
-    "takeover without asking": _mutant("taken-from-the-well", "flap", keeper=NoAsking),
+    "takeover without asking": _mutant(
+        "taken-from-the-well", "flap", keeper=NoAsking, story="bad-cable"
+    ),
     "epoch not kept": _mutant("epoch-not-kept", "epoch-reused", agent=EpochNotKept),
     "late reply believed": _mutant("let-go", keeper=LateReplyBelieved, story="late-reply"),
     "standby not ready": _mutant("not-ready", keeper=StandbyNotReady),
     "never yields": _mutant("two-owners", keeper=NeverYields),
     "lets go first": _mutant("let-go", keeper=LetsGoFirst),
     "trusts itself": _mutant("flap", keeper=TrustsItself, story="short-freeze"),
-    "quiet winner": _mutant("client-misled", keeper=QuietWinner),
+    "quiet winner": _mutant(
+        "back-unannounced", "client-misled", "unserved-long", keeper=QuietWinner
+    ),
+    "sense ignored": _mutant("deaf-taker", keeper=SenseIgnored, story="isolated-backup"),
+    "cut off and stays": _mutant("cut-off-owner", keeper=CutOffStays, story="silent-port"),
+    "no defence": _mutant("undefended", keeper=NoDefence, story="stranger"),
+    "no probing": _mutant("unserved-long", keeper=NoProbing, story="held-and-gone"),
+    "plain peer asked": _mutant(
+        "taken-from-the-well", keeper=PlainAsked, story="plain-on-bad-cable"
+    ),
+    "no putting back": _mutant("not-put-back", keeper=NoPutBack, story="foreign-hand"),
+    "peer back ignored": _mutant(
+        "back-unannounced", keeper=PeerBackIgnored, story="isolated-backup"
+    ),
+    "shouts": _mutant("announcement-storm", keeper=Shouts, story="foreign-hand"),
     "no intents": _mutant("not-journalled", agent=NoIntents),
     "blind names": _mutant("dns-to-the-dead", agent=BlindNames, story="world-to-the-broken"),
     "clears twice": _mutant("clear-unpaired", agent=ClearsTwice),

@@ -24,6 +24,7 @@ RESTART_MS = (150, 300)
 WATCHDOG_MS = 6000  # a process that does not move for so long is killed
 STOP_WITHIN_MS = 5000
 BOOT_MS = (1000, 3000)
+FOREIGN_HAND = "NetworkManager (pid 812)"
 
 
 class Node:
@@ -43,6 +44,8 @@ class Node:
         self.services: dict[tuple[str, str], Service] = {}
         self.kept_dead = {"keeper": 0, "agent": 0}  # how many faults keep it from being restarted
         self.leaving = False
+        self.overheard: set[str] = set()  # neighbours that its kernel knows
+        self.passed_ms = 0  # of its neighbours' chatter, when it was switched on
         self.keeper = KeeperProcess(self, world)
         self.agent = AgentProcess(self, world)
         self.processes: dict[str, Process] = {"keeper": self.keeper, "agent": self.agent}
@@ -54,6 +57,24 @@ class Node:
         for service in group.services:
             installed = Service(cold, self.rng.randint(300, 1500), running=not cold)
             self.services[group.name, service.name] = installed
+
+    @property
+    def mac(self) -> str:
+        return self.world.town.mac(self.name)
+
+    @property
+    def down(self) -> int:
+        return 0 if self.kernel.powered else 1
+
+    def answers_for(self, address: str) -> bool:
+        """Its kernel, to ARP: for its own addresses and the floating ones that it holds."""
+        town = self.world.town
+        if any(town.address(group) == address for group in self.kernel.held):
+            return True
+        return any(town.real_address(self.name, path) == address for path in range(town.paths))
+
+    def answer_after_ms(self, address: str) -> int:
+        return 0
 
     # ---------------------------------------------------------------- power
 
@@ -83,6 +104,8 @@ class Node:
     def gain_power(self) -> None:
         if not self.kernel.powered:
             self.kernel.gain_power()
+            self.overheard = set()
+            self.passed_ms = self.world.chatter_link(self).passed_ms(self.agenda.now)
             self.agenda.after(self.rng.randint(*BOOT_MS), self.booted, self.life)
             self.world.judge.looked_different()
 
@@ -181,7 +204,10 @@ class Node:
         """The kernel's table changed."""
         self.world.judge.held_changed(self, group, how)
         if how in ("expired", "deleted"):
-            self._tell_keeper(AddressSeen("eth0", self.world.town.address(group), False))
+            by = FOREIGN_HAND if how == "deleted" else ""
+            self._tell_keeper(AddressSeen("eth0", self.world.town.address(group), False, by))
+        if how == "deleted":
+            self.world.judge.served.deleted(self, group)
 
     def carrier(self, path: int, lost: int) -> None:
         """lost: +1 or -1."""
@@ -200,6 +226,8 @@ class Node:
     def reaches_world(self) -> bool:
         """DNS and NMS lie behind the service network of the site."""
         client = self.world.clients[self.site].name
+        if self.world.town.gateways and self.world.gateways[self.site].down:
+            return False
         return self.world.network.hears(self.name, client, 0)
 
     # ---------------------------------------------------------------- services

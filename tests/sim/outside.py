@@ -32,6 +32,7 @@ class Disk:
     full: int = 0
     slow: int = 0
     mended_ms: int = -1  # when it last had room again; -1: it was never full
+    slow_ms: int = -1  # when it was last slow
     epochs: dict[str, int] = field(default_factory=dict)
     spool: list[Alarm] = field(default_factory=list)
     standing: dict[str, Alarm] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 
 Shapes: plain (each by itself, overlapping), burst (several within seconds, then quiet), swizzle
 (links cut one after another and healed in another order), isolate (one host loses every link),
-single (the next fault waits until the last one is long over).
+single (the next fault waits until the last one is long over), storm (forty short ones of the
+service network and the machines on it, one upon another).
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from tests.sim.faults import APPLY, Fault
+from tests.sim.fault import Fault
+from tests.sim.faults import APPLY
 from tests.sim.town import Town
 
-SHAPES = ("plain", "burst", "swizzle", "isolate", "single")
+SHAPES = ("plain", "burst", "swizzle", "isolate", "single", "storm")
 QUIET_START_MS = 12_000
 SINGLE_GAP_MS = 75_000
+STORM_FAULTS = 40
+STORM_MS = (300, 6_000)
+STORM_GAP_MS = 2_000
+STORMY = (
+    "power-cut", "port-cut", "deaf", "mute", "lossy-lan", "nic-down", "kill-keeper", "kill-agent",
+    "kill-both", "freeze", "reboot", "address-deleted", "tussle", "rogue", "switch-mute",
+    "gateway-dead", "plain-off", "plain-stops", "site-power", "pause-keeper",
+)  # fmt: skip
 
 
 class Draw:
@@ -26,13 +36,17 @@ class Draw:
     def __init__(self, town: Town, rng: Random) -> None:
         self.town = town
         self.rng = rng
-        kinds = [kind for kind in APPLY if self._possible(kind)]
+        kinds = [kind for kind in APPLY if self.possible(kind)]
         self.kinds = rng.sample(kinds, rng.randint(3, len(kinds)))
         self.longest_ms = rng.choice((3_000, 12_000, 40_000))
 
-    def _possible(self, kind: str) -> bool:
+    def possible(self, kind: str) -> bool:
         if kind == "on-battery":
             return bool(self.town.devices)
+        if kind == "gateway-dead":
+            return self.town.gateways
+        if kind.startswith("plain-"):
+            return bool(self.town.plain)
         return kind != "dns-down" or bool(self.town.geos)
 
     def one(self, at_ms: int, kind: str = "") -> Fault:
@@ -50,11 +64,11 @@ class Draw:
 
     def _amount(self, kind: str) -> int:
         rng = self.rng
-        if kind.startswith("kill-") or kind in ("freeze", "dns-down"):
+        if kind.startswith("kill-") or kind in ("freeze", "dns-down", "rogue"):
             return rng.randrange(2)
         if kind == "switchover":
             return int(rng.random() < 0.2)
-        if kind == "lossy":
+        if kind.startswith("lossy"):
             return rng.choice((2, 5, 10, 30, 60))
         if kind == "slow":
             return rng.choice((5, 20, 80, 400, 1500) if self.town.paths > 1 else (5, 20, 80, 200))
@@ -63,6 +77,8 @@ class Draw:
     def _lasts_ms(self, kind: str, drawn_ms: int) -> int:
         if kind in ("power-cut", "reboot", "site-power"):  # a fast one, or one that takes its time
             return self.rng.choice((self.rng.randint(200, 1500), 10_000 + drawn_ms))
+        if kind == "freeze":  # a snapshot of the whole machine takes ten seconds
+            return self.rng.choice((drawn_ms, 10_000))
         if kind == "on-battery":
             return drawn_ms + self.rng.choice((0, 60_000))
         return drawn_ms
@@ -133,10 +149,23 @@ def _single(draw: Draw, rng: Random, until_ms: int) -> list[Fault]:
     return faults
 
 
+def _storm(draw: Draw, rng: Random, until_ms: int) -> list[Fault]:
+    faults, at_ms = [], QUIET_START_MS
+    kinds = [kind for kind in STORMY if draw.possible(kind)]
+    while at_ms < until_ms:
+        for _ in range(STORM_FAULTS):
+            fault = draw.one(at_ms, rng.choice(kinds))
+            faults.append(replace(fault, path=0, lasts_ms=rng.randint(*STORM_MS)))
+            at_ms += int(rng.expovariate(1 / STORM_GAP_MS))
+        at_ms += rng.randint(40_000, 100_000)
+    return faults
+
+
 PLANS: dict[str, Callable[[Draw, Random, int], list[Fault]]] = {
     "plain": _plain,
     "burst": _burst,
     "swizzle": _swizzle,
     "isolate": _isolated,
     "single": _single,
+    "storm": _storm,
 }

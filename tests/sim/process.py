@@ -36,6 +36,7 @@ class Process:
         self.stopped_ms = 0
         self.well_since = 0
         self.armed_ms = 0  # true time of the planned ring, 0: none
+        self.due_ms: int | None = None  # the core's deadline after its last step
         self.rung_ms = 0
         self.rung = 0  # how often it was woken at rung_ms
         self.inbox: list[Any] = []
@@ -115,11 +116,12 @@ class Process:
         for action in actions:
             hands[action.__class__](action)
         if self.alive:
+            self.due_ms = self.core.deadline()
             self.arm()
 
     def arm(self) -> None:
         """Plan a ring for the core's deadline, unless one is planned that is early enough."""
-        deadline = self.core.deadline()
+        deadline = self.due_ms
         if deadline is None:
             return
         armed = self.armed_ms
@@ -140,7 +142,7 @@ class Process:
             self.world.judge.fail(
                 "spins", f"{self.node.name} {self.role} wants to be woken for ever"
             )
-        deadline = self.core.deadline()
+        deadline = self.due_ms
         if deadline is not None and deadline <= self.clock.read(self.agenda.now):
             self.take_in(self.woken(deadline))
         else:

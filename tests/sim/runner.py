@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
-from tests.sim.faults import Fault
+from tests.sim.fault import Fault
 from tests.sim.world import Result, World
 
 SEEDS = 300

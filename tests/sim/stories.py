@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.core.settings import Failback, Standby
-from tests.sim.faults import Fault
+from tests.sim.fault import Fault
 from tests.sim.town import Town
 from tests.sim.world import Cores, World
 
@@ -19,10 +20,11 @@ def street(
     failback: Failback = Failback.MANUAL,
     groups: int = 1,
     paths: int = 2,
+    **more: Any,
 ) -> Town:
-    """One site."""
+    """One site. more: fields of `Town`."""
     failback_ms = 60_000 if failback is Failback.AFTER else 0
-    return Town(("london",), nodes, paths, standby, failback, failback_ms, groups)
+    return Town(("london",), nodes, paths, standby, failback, failback_ms, groups, **more)
 
 
 def two_sites() -> Town:
@@ -52,6 +54,18 @@ def late_reply(at_ms: int) -> tuple[Fault, ...]:
         Fault(at_ms + 100, "switchover", node="lon2", group=A),
         Fault(at_ms + 350, "pause-keeper", 900, "lon2"),
         Fault(at_ms + 400, "switchover", node="lon1", group=A),
+    )
+
+
+def port_cuts(kind: str, from_ms: int) -> tuple[Fault, ...]:
+    """Each node in turn, with the other one losing its power meanwhile the second time."""
+    return (
+        Fault(from_ms, kind, 6_000, "lon1"),
+        Fault(from_ms + 20_000, kind, 6_000, "lon2"),
+        Fault(from_ms + 45_000, kind, 20_000, "lon1"),
+        Fault(from_ms + 50_000, "power-cut", 9_000, "lon2"),
+        Fault(from_ms + 85_000, kind, 20_000, "lon2"),
+        Fault(from_ms + 90_000, "power-cut", 9_000, "lon1"),
     )
 
 
@@ -214,6 +228,126 @@ STORIES = (
             Fault(40_000, "switch-mute", 9_000, "lon1"),
             Fault(40_100, "switchover", node="lon1", group=A),
         ),
+    ),
+    Story(
+        "silent-port",
+        "nothing: a deaf backup takes nothing, an owner whose port is silent lets go",
+        port_cuts("port-cut", 30_000),
+        street(advert_ms=200),
+    ),
+    Story(
+        "isolated-backup",
+        "nothing: a backup that hears nobody takes nothing, an owner says it again when it is back",
+        (
+            *(Fault(30_000 + 15_000 * n, "isolate", 8_000 + 317 * n, "lon2") for n in range(4)),
+            Fault(100_000, "isolate", 20_000, "lon2"),
+            Fault(103_000, "power-cut", 7_000, "lon1"),
+        ),
+        street(advert_ms=200),
+    ),
+    Story(
+        "bad-cable",
+        "nothing: one advert in ten is lost, each way, and nobody dies of it",
+        (Fault(15_000, "lossy-lan", 180_000, "lon1", amount=10),),
+        street(advert_ms=200),
+    ),
+    Story(
+        "deaf-port",
+        "nothing: as above, and its own frames still go out",
+        port_cuts("deaf", 30_000),
+        street(advert_ms=200),
+    ),
+    Story(
+        "mute-port",
+        "nothing: a mute owner lets go, a mute backup takes nothing",
+        port_cuts("mute", 30_000),
+        street(advert_ms=200),
+    ),
+    Story(
+        "silent-port-alone",
+        "nothing: one network only, so that nobody can say by another one what he hears",
+        port_cuts("port-cut", 30_000),
+        street(advert_ms=200, paths=1),
+    ),
+    Story(
+        "stranger",
+        "nothing: a stranger with the address is answered at once",
+        tuple(Fault(30_000 + 30_000 * n, "rogue", 12_000, "lon1", group=A) for n in range(4)),
+        street(advert_ms=200, chatter_ms=0),
+    ),
+    Story(
+        "held-and-gone",
+        "every process was killed and the address went: the peer waited for the RFC's time",
+        tuple(
+            fault
+            for n, node in enumerate(("lon1", "lon2", "lon1", "lon2"))
+            for fault in (
+                Fault(30_000 + 40_000 * n, "kill-both", 9_000, node, amount=1),
+                Fault(30_300 + 40_000 * n, "address-deleted", 0, node, group=A),
+            )
+        ),
+        street(advert_ms=200),
+    ),
+    Story(
+        "plain-on-bad-cable",
+        "nothing: a lost advert of an RFC peer is no death",
+        (Fault(15_000, "lossy-lan", 180_000, "lon1", amount=2),),
+        street(advert_ms=200, plain=250, plain_preempts=True),
+    ),
+    Story(
+        "plain-comes-and-goes",
+        "an owner defended its address against the RFC peer that had just taken it by right",
+        tuple(
+            Fault(30_000 + 17_100 * n, kind, 7_000, f"lon{1 + n % 2}")
+            for n, kind in enumerate(("plain-off", "plain-stops", "mute", "deaf", "isolate") * 2)
+        ),
+        street(advert_ms=200, plain=250, plain_preempts=True),
+    ),
+    Story(
+        "foreign-hand",
+        "nothing: what a foreign hand removes is put back at once, or moved away from it",
+        (
+            *(Fault(30_000 + 700 * n, "address-deleted", 0, "lon1", group=A) for n in (0, 1)),
+            Fault(60_000, "tussle", 20_000, "lon1", group=A),
+        ),
+        street(advert_ms=200),
+    ),
+    Story(
+        "gateway",
+        "a dead gateway made the owner give to a peer that had not noticed yet, and back again",
+        tuple(
+            Fault(30_000 + 25_000 * n, kind, 8_000, node)
+            for n, (kind, node) in enumerate(
+                (
+                    ("gateway-dead", "lon1"),
+                    ("port-cut", "lon1"),
+                    ("gateway-dead", "lon2"),
+                    ("port-cut", "lon2"),
+                    ("deaf", "lon1"),
+                    ("mute", "lon2"),
+                )
+            )
+        ),
+        street(advert_ms=200, gateways=True),
+        minutes=6.0,
+    ),
+    Story(
+        "switch-restarts",
+        "both carriers came back in one moment, both took, and neither believed the other's advert",
+        tuple(
+            Fault(30_000 + 40_000 * n, "switch-down", 5_000 + 12_000 * (n % 2), "lon1")
+            for n in range(4)
+        ),
+        street(gateways=True),
+    ),
+    Story(
+        "long-snapshot",
+        "nothing: a machine that stood still for ten seconds finds that it was replaced",
+        tuple(
+            Fault(30_000 + 40_000 * n, "freeze", 10_000, f"lon{1 + n % 2}", amount=n // 2)
+            for n in range(4)
+        ),
+        street(advert_ms=200),
     ),
     Story(
         "world-to-the-broken",

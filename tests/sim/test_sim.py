@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.sim.calm import be_calm
 from tests.sim.mutants import MUTANTS, Mutant
 from tests.sim.runner import SEEDS, kept_seeds, replay_command, run_seeds, shorten
 from tests.sim.stories import STORIES, Story
@@ -37,6 +38,14 @@ def test_no_seed_breaks_an_invariant() -> None:
 def test_what_went_wrong_once_does_not_again(story: Story) -> None:
     result = story.world().run()
     assert not result.failure, f"{result.failure}; it was: {story.found}"
+
+
+@pytest.mark.parametrize("paths", [1, 2])
+def test_random_loss_moves_nothing(paths: int) -> None:
+    calm = be_calm(hours=0.3, loss_pct=1.0, advert_ms=200, paths=paths)
+    assert not calm.result.failure
+    assert calm.false_moves == 0
+    assert calm.frames_lost > 100
 
 
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)

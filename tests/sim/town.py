@@ -23,11 +23,13 @@ from agent.core.settings import (
 )
 
 ADVERT_MS = 1000
+QUICK_MS = 200
 HOLD_MS = 10_000
 LIFETIME_S = 3
 CHECK_EVERY_MS = 3000
 POLL_EVERY_MS = 5000
 RUNTIME_LOW_S = 300
+NEIGHBOURS = {"gateway": 1, "plain": 9, "lan": 200, "rogue": 201}  # host parts of their addresses
 
 
 @dataclass(slots=True)
@@ -56,7 +58,12 @@ class PowerSupply:
 
 @dataclass(slots=True)
 class Town:
-    """Sites, nodes, groups. Every node has `paths` networks; path 0 is the service network."""
+    """Sites, nodes, groups. Every node has `paths` networks; path 0 is the service network.
+
+    witnesses: neighbours there can be overheard and asked. chatter_ms: one broadcast frame so often
+    from them, 0: never. plain: the priority of a router that speaks the RFC and is no node of ours,
+    in each site's first group; 0: there is none.
+    """
 
     sites: tuple[str, ...]
     nodes_per_site: int
@@ -66,6 +73,15 @@ class Town:
     failback_ms: int
     groups_per_site: int = 1
     with_devices: bool = False
+    advert_ms: int = ADVERT_MS
+    witnesses: bool = True
+    chatter_ms: int = 300
+    gateways: bool = False
+    plain: int = 0
+    plain_preempts: bool = False
+    apart: bool = False
+    drain_ms: int = 0
+    client_forgets: bool = True  # False: a router that keeps its ARP entries for hours
     nodes: dict[str, str] = field(default_factory=dict)  # name -> site
     groups: dict[str, GroupSettings] = field(default_factory=dict)
     geos: dict[str, GeoSettings] = field(default_factory=dict)
@@ -98,7 +114,10 @@ class Town:
         self.groups[name] = GroupSettings(
             name, nodes[::-1] if number else nodes,
             (AddressSettings(address, 24, 4, "eth0", 51 + number),), (service,), self.standby,
-            self.failback, self.failback_ms, ADVERT_MS, HOLD_MS,
+            self.failback, self.failback_ms, self.advert_ms, HOLD_MS,
+            plain_peers=(self.plain_address(site),) if self.plain and not number else (),
+            gateways=(self.neighbour_address("gateway", site),) if self.gateways else (),
+            break_first=self.apart, drain_ms=self.drain_ms,
         )  # fmt: skip
 
     def _add_geo(self) -> None:
@@ -127,13 +146,12 @@ class Town:
         place = self.sites.index(self.nodes[node]) + 1
         return f"10.{place + 8 * path}.0.{10 + int(node[-1])}"
 
-    def whose(self, address: str) -> tuple[str, int]:
-        """The node that has this real address, and on which path."""
-        for node in self.nodes:
-            for path in range(self.paths):
-                if self.real_address(node, path) == address:
-                    return node, path
-        raise KeyError(address)
+    def neighbour_address(self, kind: str, site: str) -> str:
+        """10.1.0.1 is the gateway of the first site. kind: as in NEIGHBOURS."""
+        return f"10.{self.sites.index(site) + 1}.0.{NEIGHBOURS[kind]}"
+
+    def plain_address(self, site: str) -> str:
+        return self.neighbour_address("plain", site)
 
     def mac(self, node: str) -> str:
         place = self.sites.index(self.nodes[node]) + 1
@@ -169,6 +187,11 @@ class Town:
                 group.hold_ms,
                 (router,),
                 peers,
+                group.plain_peers,
+                tuple((address.interface, gateway) for gateway in group.gateways),
+                ((address.interface, address.address),),
+                group.break_first,
+                group.drain_ms,
             )
         kept = {}
         for peer in self.peers(node):

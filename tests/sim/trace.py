@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from agent.core.keeping import (
+    AddressAsked,
     AdvertSeen,
     AskNeighbour,
     NeighbourSeen,
@@ -16,6 +17,8 @@ from agent.core.keeping import (
     Report,
     SendAdvert,
     SendPeer,
+    Sense,
+    TrafficSeen,
     Woken,
     WordGiven,
 )
@@ -23,9 +26,10 @@ from agent.core.model import Checked, KeeperSaid, Record, Sampled, TellKeeper, T
 from tests.sim.process import Process
 
 ROUTINE_EVENTS = (
-    AdvertSeen, Checked, KeeperSaid, NeighbourSeen, PeerHeard, Sampled, Ticked, Woken, WordGiven,
+    AddressAsked, AdvertSeen, Checked, KeeperSaid, NeighbourSeen, PeerHeard, Sampled, Ticked,
+    TrafficSeen, Woken, WordGiven,
 )  # fmt: skip
-ROUTINE_ACTIONS = (AskNeighbour, RefreshAddresses, SendAdvert)
+ROUTINE_ACTIONS = (AskNeighbour, RefreshAddresses, SendAdvert, Sense)
 ROUTINE_KINDS = ("beat", "ask", "answer")
 
 
@@ -47,7 +51,7 @@ class Trace:
     def witness(self, process: Process, now: int, event: Any, actions: list[Any]) -> None:
         """One step of one core."""
         true_ms = process.agenda.now
-        if true_ms < self.from_ms or (self.to_ms is not None and true_ms > self.to_ms):
+        if not self.wanted(true_ms):
             return
         told = [a for a in actions if self.full or not _routine_action(a)]
         if not told and not self.full and isinstance(event, ROUTINE_EVENTS):
@@ -60,6 +64,14 @@ class Trace:
                     self.say(
                         f"{'':27}{one.machine}: {one.rule} {one.before} -> {one.after}: {one.why}"
                     )
+
+    def wanted(self, true_ms: int) -> bool:
+        return self.from_ms <= true_ms and (self.to_ms is None or true_ms <= self.to_ms)
+
+    def note(self, true_ms: int, text: str) -> None:
+        """What the world does by itself."""
+        if self.wanted(true_ms):
+            self.line(true_ms, text)
 
     def line(self, true_ms: int, text: str) -> None:
         self.say(f"{true_ms / 1000:9.3f} {text}")
