@@ -9,14 +9,13 @@ import os
 import sys
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from agent.core.keeping import Keeping
 from agent.core.kit import Kit, KitFrame, KitGroup, KitQuestion, KitRouter, Link, dump, virtual_mac
 from agent.core.kit_plan import Host, keeping_of, kit_addresses, kit_peer, kit_routers
 from agent.core.settings import AddressSettings, GroupSettings, Settings
-from drivers.forge_batches import TAG, clearing, parking, preparing, releasing, taking
+from drivers.forge_batches import clearing, parking, preparing, releasing, taking
 from drivers.forge_frames import announcement, question
+from drivers.links import fingerprint, read_links
 
 
 def forge(settings: Settings, links: dict[str, Link]) -> Kit:
@@ -43,6 +42,7 @@ def forge(settings: Settings, links: dict[str, Link]) -> Kit:
         interfaces=interfaces,
         groups=groups,
         questions=tuple(_question(host, interface, address) for interface, address in asked),
+        made_from=fingerprint(settings, links),
     )
 
 
@@ -97,28 +97,6 @@ def _silent(group: GroupSettings, routers: tuple[KitRouter, ...]) -> tuple[str, 
 
 
 # ---------------------------------------------------------------- the process
-
-
-def read_links() -> dict[str, Link]:
-    """The interfaces and addresses of this network namespace."""
-    with IPRoute() as route:
-        names = {it["index"]: it for it in route.get_links()}
-        addresses: dict[int, list[tuple[str, int]]] = {index: [] for index in names}
-        for it in route.get_addr():
-            if it.get_attr("IFA_PROTO") == TAG:
-                continue  # a floating one, perhaps of an older configuration
-            local = it.get_attr("IFA_LOCAL") or it.get_attr("IFA_ADDRESS")
-            addresses.setdefault(it["index"], []).append((local, it["prefixlen"]))
-    links = {}
-    for index, it in names.items():
-        name, mac = it.get_attr("IFLA_IFNAME"), it.get_attr("IFLA_ADDRESS") or ""
-        links[name] = Link(name, index, mac, tuple(addresses[index]), _forwards(name))
-    return links
-
-
-def _forwards(interface: str) -> bool:
-    path = Path("/proc/sys/net/ipv6/conf", interface, "forwarding")
-    return path.exists() and path.read_text().strip() != "0"
 
 
 def write(kit: Kit, run_dir: Path) -> Path:
