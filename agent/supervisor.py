@@ -13,9 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from agent.places import KIT, LIFELINE, arguments
+from agent.places import LIFELINE, arguments
 
 SLOWEST_RESTART_S = 5.0
 FIRST_RESTART_S = 0.05
@@ -106,7 +105,6 @@ def main(options: argparse.Namespace) -> int:
     say("stopping: handing over what is held here")
     children[0].stop(STOP_WITHIN_S)
     children[1].stop(STOP_WITHIN_S)
-    (Path(options.run_dir) / KIT).unlink(missing_ok=True)
     return 0
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MACS_KEPT = 256
 PROBES = 4  # questions for an address without an answer: nobody has it any more
 PROBE_MS = 50
+PROBE_AGAIN_MS = 20  # once one is unanswered
 FORMS = {"pseudo": "with the pseudo-header", "plain": "without the pseudo-header (RFC 9568 5.2.8)"}
 
 
@@ -142,7 +143,7 @@ def probe(core: "KeeperCore", group: Kept) -> None:
         core.fire(group, "vanished")
         return
     group.probes += 1
-    group.probe_at = core.now + PROBE_MS
+    group.probe_at = core.now + (PROBE_MS if group.probes == 1 else PROBE_AGAIN_MS)
     for interface, address in group.config.probed:
         core.out.append(AskNeighbour(interface, address))
     for interface, address in core.peers[group.active].config.asked:

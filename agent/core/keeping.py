@@ -310,6 +310,6 @@ class Keeping:
     lifetime_s: int = 3
     refresh_ms: int = 1000
     beat_ms: int = 1000  # to the peers; at once at each change
-    report_ms: int = 1000  # to the agent; at once at each change
+    report_ms: int = 700  # to the agent; at once at each change
     asks: int = 3  # how often a silent peer is asked, in every way, before it is believed gone
     ask_gap_ms: int = 25

@@ -66,7 +66,8 @@ class Host:
 
     def speaks_ethernet(self, interface: str) -> bool:
         """Whether ARP and neighbour discovery mean anything there; not on a loopback or tunnel."""
-        return self.links[interface].mac not in ("", NO_MAC)
+        mac = self.links[interface].mac  # a tunnel's is its end's address, of another length
+        return len(mac) == len(NO_MAC) and mac != NO_MAC
 
     def mouth(
         self, group: GroupSettings, family: int, interface: str, vrid: int

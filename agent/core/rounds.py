@@ -17,7 +17,7 @@ SILENT_BEATS = 3.5  # so many beats missing: the peer is asked
 REFUSALS_KEPT = 64  # sources that are remembered as reported
 REPORT_AGAIN_MS = 600_000
 REASK_MS = 5_000  # a silent peer is asked again this often
-CALL_MS = 100  # and called for by ARP this often by an owner,
+CALL_MS = 40  # and called for by ARP this often by an owner,
 CALL_SLOWLY_MS = 1_000
 CALL_QUICKLY_FOR_MS = 60_000  # once it is away for long
 
