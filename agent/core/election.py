@@ -118,7 +118,7 @@ ROWS = (
         "offered, but this node has no carrier"),
     Row("G-HAVE-IT", ACTIVE, "offer", (), "", ("confirm",), "taken already: say so again"),
     # ---- active
-    Row("G-ADVERT", ACTIVE, "advert_due", ("!self_late",), "", ("advertise",),
+    Row("G-ADVERT", ACTIVE, "advert_due", ("!self_late",), "", ("tick",),
         "Adver_Timer (RFC 9568 6.4.3)", quiet=True),
     Row("G-PAUSED", ACTIVE, "advert_due", (), DOUBT, ("doubt",),
         "this node was paused: ask whether it was replaced before it sends another advert"),
@@ -276,6 +276,8 @@ ROWS = (
         "the peer is not ready after all: keep the group"),
     Row("G-PUT-BACK-2", GIVING, "address_gone", ("holds", "!given"), "", ("put_back",),
         "a foreign hand removed an address before the taker had it: put it back"),
+    Row("G-WAIT-PLAIN", GIVING, "advert_due", ("to_plain", "time_left"), "", ("refresh", "rest"),
+        "a plain peer has time left to take it", quiet=True),
     Row("G-OFFER-AGAIN", GIVING, "advert_due", ("offers_left",), "", ("refresh", "offer_again"),
         "no answer yet: offer again", quiet=True),
     Row("G-STOP-ANYWAY", GIVING, "advert_due", ("stopping",), INIT,
@@ -313,7 +315,8 @@ class Kept:
     urgent_ms: int = 0  # announced because of an event
     urgent: list[int] = field(default_factory=list)  # when, of late
     repeats: int = 0  # announcements still owed for the last take-over
-    advert_at: int = 0
+    advert_at: int = 0  # Adver_Timer, or before it where something else is due
+    next_advert_ms: int = 0
     late_at: int = 0
     down_at: int = 0
     defend_at: int = 0  # when to answer a stranger's claim, if still ours then

@@ -84,7 +84,8 @@ def offer_plain(k: "KeeperCore") -> None:
     group.taker = ""
     group.offers = OFFERS
     interval_ms = group.config.advert_ms
-    group.advert_at = k.now + 2 * interval_ms + interval_ms // 2 + grace_ms(interval_ms)
+    group.next_advert_ms = k.now + 2 * interval_ms + interval_ms // 2 + grace_ms(interval_ms)
+    holding.rest(k)
     goodbye(k)
 
 
@@ -109,7 +110,7 @@ def keep_it(k: "KeeperCore") -> None:
         holding.advertise(k)
     else:
         holding.hold(k)
-        k.group.advert_at = k.now + k.group.config.advert_ms
+        holding.say_active(k)
 
 
 def linger(k: "KeeperCore") -> None:

@@ -241,6 +241,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "ready_peer": lambda k: candidate(k) != "",
     "ready_claimer": _ready_claimer,
     "right_round": _right_round,
+    "time_left": lambda k: k.now < k.group.next_advert_ms,
     "given": lambda k: k.group.given,
     "drains": lambda k: k.group.config.drain_ms > 0,
     "offers_left": lambda k: k.group.offers < OFFERS,

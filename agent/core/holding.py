@@ -68,8 +68,14 @@ def hold(k: "KeeperCore") -> None:
 
 
 def say_active(k: "KeeperCore") -> None:
-    k.group.advert_at = k.now + k.group.config.advert_ms
+    _advertised(k)
     k.beat_due = True
+
+
+def _advertised(k: "KeeperCore") -> None:
+    """Lifetimes and announcements do not wait for the next advert where that is long to come."""
+    k.group.next_advert_ms = k.now + k.group.config.advert_ms
+    rest(k)
 
 
 def put_back(k: "KeeperCore") -> None:
@@ -85,16 +91,32 @@ def refresh(k: "KeeperCore") -> None:
     if not group.holds:
         return  # let go already: a hand-over that breaks before it makes
     # one advert early rather than one late: the lifetime must never outlive the last advert by much
-    if k.now - group.refreshed_ms + group.config.advert_ms // 2 >= k.config.refresh_ms:
+    tick_ms = min(group.config.advert_ms, k.config.refresh_ms)
+    if k.now - group.refreshed_ms + tick_ms // 2 >= k.config.refresh_ms:
         group.refreshed_ms = k.now
         k.out.append(RefreshAddresses(group.config.name, k.config.lifetime_s))
 
 
+def tick(k: "KeeperCore") -> None:
+    """Adver_Timer (RFC 9568 6.4.3), or a part of it."""
+    if k.now >= k.group.next_advert_ms:
+        advertise(k)
+    else:
+        refresh(k)
+        rest(k)
+        _remind(k)
+
+
 def advertise(k: "KeeperCore") -> None:
-    group = k.group
     refresh(k)
-    k.out.append(SendAdvert(group.config.name, priority_now(group)))
-    group.advert_at = k.now + group.config.advert_ms
+    k.out.append(SendAdvert(k.group.config.name, priority_now(k.group)))
+    _advertised(k)
+    _remind(k)
+
+
+def _remind(k: "KeeperCore") -> None:
+    """What is owed to the network, and a look at what comes from it."""
+    group = k.group
     quiet_ms = k.now - group.announced_ms
     if k.now < group.hushed_until_ms or _too_often(k):
         pass
@@ -169,7 +191,9 @@ def defend(k: "KeeperCore") -> None:
 
 
 def rest(k: "KeeperCore") -> None:
-    k.group.advert_at = k.now + min(k.group.config.advert_ms, k.config.refresh_ms)
+    left_ms = k.group.next_advert_ms - k.now
+    tick_ms = min(k.group.config.advert_ms, k.config.refresh_ms)
+    k.group.advert_at = k.now + (min(left_ms, tick_ms) if left_ms > 0 else tick_ms)
 
 
 def adopt(k: "KeeperCore") -> None:

@@ -47,6 +47,7 @@ EFFECTS: dict[str, Callable[["KeeperCore"], None]] = {
     "put_back": holding.put_back,
     "renew_epoch": holding.renew_epoch,
     "refresh": holding.refresh,
+    "tick": holding.tick,
     "advertise": holding.advertise,
     "announce_now": holding.announce_now,
     "announce_once": holding.announce_once,

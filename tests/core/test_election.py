@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who owns a group's addresses: dialogues with one keeper, event in, actions out."""
 
+from itertools import pairwise
+
 import pytest
 
 from agent.core.election import down_ms, grace_ms, rank, skew_ms
@@ -845,3 +847,19 @@ def test_after_a_flap_with_nobody_answering_and_nothing_heard_it_listens_for_the
     play.traffic = 0
     play.given(UNPLUGGED, after(100), PLUGGED)
     assert play.until(TakeAddresses) >= DOWN_MS - 20
+
+
+def test_with_slow_adverts_addresses_are_renewed_and_announced_all_the_same():
+    play = KeeperPlay("lon1", ("lon1",))
+    play.group.config.advert_ms = 40_000
+    play.given(PLUGGED, READY, WAKE)
+    while play.state != "active":
+        play.given(READY, after(100))
+    lifetime_ms = play.core.config.lifetime_s * 1000
+    renewed, adverts = [play.now], 0
+    for _ in range(800):
+        said = play.said(object, READY, after(100))
+        renewed += [play.now for a in said if isinstance(a, RefreshAddresses)]
+        adverts += sum(isinstance(a, SendAdvert) for a in said)
+    assert max(b - a for a, b in pairwise(renewed)) <= lifetime_ms // 2
+    assert adverts == 2
