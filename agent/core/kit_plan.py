@@ -10,6 +10,10 @@ from agent.core.vrrp_wire import GROUPS
 
 FIRST_PRIORITY = 200  # below 255, which is for an address owner (RFC 9568 5.2.4)
 PRIORITY_STEP = 10
+SHORTEST_ASK_MS, LONGEST_ASK_MS = (
+    10,
+    25,
+)  # for one question to a peer; an interval, where that is less
 NO_MAC = "00:00:00:00:00:00"
 MACVLAN_INDEX = 1 << 30  # macvlans are numbered from here, far from what the kernel chooses itself
 MOST_PARENTS = 1 << 21
@@ -87,12 +91,14 @@ class Host:
 def keeping_of(settings: Settings, host: Host) -> Keeping:
     """What the keeper's core is configured with; boot 0, the keeper draws it."""
     others = {name: node for name, node in settings.nodes.items() if name != settings.node}
+    own = settings.own_groups()
     return Keeping(
         node=settings.node,
         boot=0,
-        groups={it.name: _kept_group(it, host) for it in settings.own_groups()},
+        groups={it.name: _kept_group(it, host) for it in own},
         peers={name: _kept_peer(node, host) for name, node in others.items()},
         sources={path: node.name for node in settings.nodes.values() for path in node.paths},
+        ask_gap_ms=min([LONGEST_ASK_MS, *(max(SHORTEST_ASK_MS, it.advert_ms) for it in own)]),
     )
 
 

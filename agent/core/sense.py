@@ -29,7 +29,7 @@ DEAF, UNKNOWN = "deaf", "unknown"
 HEARING = (WELL, HEARS, UNANSWERED)
 
 QUESTIONS = 3
-GAP_MS = 20  # judged a little before the peers are
+SOONER_MS = 5  # than a peer's question has had its time: judged a little before the peers are
 LOOK_MS = 190  # an owner looks at its traffic at most this often, with its adverts
 STEADY_LOOKS = 3  # traffic in so many looks one after another: silence is remarkable at once
 QUIET_MS = 1_000  # else after this: as long as from one beat of a peer to the next
@@ -176,7 +176,7 @@ def look(core: "KeeperCore", group: Kept) -> None:
 
 def _ask(core: "KeeperCore", ear: Ear) -> None:
     ear.tries += 1
-    ear.gap_at = core.now + GAP_MS
+    ear.gap_at = core.now + core.config.ask_gap_ms - SOONER_MS
     core.out.append(Sense(ear.interface, True))
     for address in ear.gateways:
         core.out.append(AskNeighbour(ear.interface, address))

@@ -383,3 +383,12 @@ def test_the_process_says_what_is_wrong_with_the_configuration(tmp_path: Path) -
     assert done.returncode == 1
     assert f"{config}:2: node.lon1.site" in done.stderr
     assert not (tmp_path / "kit.json").exists()
+
+
+@pytest.mark.parametrize(("advert_ms", "gap_ms"), [(1000, 25), (20, 20), (10, 10)])
+def test_a_question_has_no_more_time_than_there_is_between_two_adverts(
+    advert_ms: int, gap_ms: int
+) -> None:
+    slow = replace(GROUP, name="slow", advert_ms=1000)
+    kit = forged(replace(GROUP, advert_ms=advert_ms), slow)
+    assert kit.keeping.ask_gap_ms == gap_ms
