@@ -246,7 +246,6 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "drains": lambda k: k.group.config.drain_ms > 0,
     "offers_left": lambda k: k.group.offers < OFFERS,
     "behind": lambda k: k.now - k.deadline() > STOOD_MS,  # this lay in a queue while we slept
-    "stood_still": lambda k: k.now - k.group.advert_at > max(STOOD_MS, k.group.config.advert_ms),
     "expired": lambda k: k.now - k.group.refreshed_ms >= k.config.lifetime_s * 1000,
     "stopping": lambda k: k.group.stopping,
     "just_taken": lambda k: (

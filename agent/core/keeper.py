@@ -107,6 +107,8 @@ class KeeperCore:
         self.out = out
         if now - self.word_ms > self._hold_ms:
             rounds.watch_agent(self)
+        if event.__class__ is not Woken and self._awake:
+            rounds.notice_pause(self)
         _HANDLERS[type(event)](self, event)
         if self.beat_due:
             speech.beat(self)
@@ -304,10 +306,7 @@ class KeeperCore:
         if group is None:
             return
         present = self._present[group.config.name]
-        if event.present:
-            present.add(event.address)
-        else:
-            present.discard(event.address)
+        (present.add if event.present else present.discard)(event.address)
         if group.state in (INIT, DOUBT):
             group.holds = bool(present)
         if event.present:

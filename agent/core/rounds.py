@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SILENT_BEATS = 3.5  # so many beats missing: the peer is asked
 REFUSALS_KEPT = 64  # sources that are remembered as reported
 REPORT_AGAIN_MS = 600_000
+STOOD_MS = 100
 REASK_MS = 5_000  # a silent peer is asked again this often
 CALL_MS = 40  # and called for by ARP this often by an owner,
 CALL_SLOWLY_MS = 1_000
@@ -144,6 +145,14 @@ def watch_peers(core: "KeeperCore") -> None:
         elif peer.state in (peers.HELD, peers.SILENT) and quiet > limit + REASK_MS:
             peer.heard_ms = core.now - limit  # asked again after another REASK_MS
             core.doubt_peer(peer)
+
+
+def notice_pause(core: "KeeperCore") -> None:
+    """Something was due long ago: what is fed now waited in a queue meanwhile."""
+    if core.now - core.deadline() > STOOD_MS:
+        for group in core.groups.values():
+            if group.state == ACTIVE:
+                core.fire(group, "stood_still")
 
 
 def watch_agent(core: "KeeperCore") -> None:

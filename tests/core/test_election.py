@@ -863,3 +863,11 @@ def test_with_slow_adverts_addresses_are_renewed_and_announced_all_the_same():
         adverts += sum(isinstance(a, SendAdvert) for a in said)
     assert max(b - a for a, b in pairwise(renewed)) <= lifetime_ms // 2
     assert adverts == 2
+
+
+def test_what_a_paused_owner_finds_in_its_queue_makes_it_ask_and_announce_nothing():
+    play = active()
+    play.now += 5000
+    assert not play.said(Announce, advert("lon2"), yielded("lon2"), beat("lon2", "active"))
+    assert "G-STOOD-STILL" in play.rules()
+    assert play.state == "backup"  # the advert says who has it now

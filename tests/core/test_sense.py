@@ -401,7 +401,7 @@ def test_an_address_that_was_removed_while_the_node_was_paused_is_asked_about():
     play.now += 1000
     play.given(address(False, "ip (pid 5)"))
     assert play.state == "doubt"
-    assert play.rules()[-1] == "G-GONE-LATE"
+    assert play.rules()[-1] == "G-STOOD-STILL"
 
 
 def test_a_gateway_alone_that_is_silent_makes_nobody_let_go_at_once():

@@ -91,7 +91,8 @@ def paused(pair: Pair, phase: float) -> Seen:
     with pair.watched(active, *ADDRESSES) as eyes:
         at_ms = pair.at_phase(active, VRID, phase, suspend)
         sleep_until(at_ms + PAUSED_MS)
-        thaw_ms = heal(pair, active)
+        heal(pair, active)
+        thaw_ms = now_ms()
         tell(pids, signal.SIGCONT)
         pair.calm(eyes, thaw_ms + HEALED_MS)
         end_ms = pair.until(now_ms())

@@ -63,7 +63,13 @@ class Scenario:
         """Its rows where it could not be measured: limits are missed."""
         name = self.called(advert_ms)
         return [
-            Row(f"{name}: {wanted.what}, {wanted.fold}", None, None, wanted.unit, wanted.limit or 0)
+            Row(
+                f"{name}: {wanted.what}, {wanted.fold}",
+                None,
+                None,
+                wanted.unit,
+                0 if advert_ms in wanted.share else wanted.limit,
+            )
             for wanted in self.rows
         ]
 
