@@ -35,7 +35,7 @@ demo: root-demo machine venv lab
 	@exec $(PYTHON) -m tests.guard --within 600 tests.lab.demo
 
 test: root-test machine venv lab
-	@exec $(PYTHON) -m tests.guard --within 600 pytest $(ARGS)
+	@exec $(PYTHON) -m tests.guard --within 1200 pytest $(ARGS)
 
 check: venv
 	@.venv/bin/ruff check --quiet .
