@@ -252,13 +252,13 @@ def _mutant(*rules: str, story: str = "", **cores: type) -> Mutant:
 MUTANTS = {
     "no lifetime": _mutant("no-lifetime", keeper=NoLifetime),
     "takeover without asking": _mutant(
-        "taken-from-the-well", "flap", keeper=NoAsking, story="bad-cable"
+        "taken-from-the-well", "flap", "unserved-long", keeper=NoAsking, story="bad-cable"
     ),
     "epoch not kept": _mutant("epoch-not-kept", "epoch-reused", agent=EpochNotKept),
     "late reply believed": _mutant("let-go", keeper=LateReplyBelieved, story="late-reply"),
     "standby not ready": _mutant("not-ready", keeper=StandbyNotReady),
     "never yields": _mutant("two-owners", keeper=NeverYields),
-    "lets go first": _mutant("let-go", keeper=LetsGoFirst),
+    "lets go first": _mutant("let-go", "taken-from-the-well", keeper=LetsGoFirst),
     "trusts itself": _mutant("flap", keeper=TrustsItself, story="short-freeze"),
     "quiet winner": _mutant(
         "back-unannounced", "client-misled", "unserved-long", keeper=QuietWinner
