@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from agent.core import holding, listening
 from agent.core.election import grace_ms
-from agent.core.guards import OFFERS, candidate, last_ready, priority_now
+from agent.core.guards import OFFERS, candidate, last_ready, other_serves, priority_now
 from agent.core.keeping import ReleaseAddresses, SendAdvert, SendPeer
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def reply(k: "KeeperCore", ok: bool) -> None:
         "group": group.config.name,
         "id": group.offered_id,
         "ok": ok,
+        "served": not ok and other_serves(k),
         "epoch": group.epoch,
     }
     k.out.append(SendPeer(group.offered_by, "taken", body))

@@ -118,7 +118,7 @@ def _peer_serves(k: "KeeperCore") -> bool:
     )
 
 
-def _other_serves(k: "KeeperCore") -> bool:
+def other_serves(k: "KeeperCore") -> bool:
     """Somebody else than the sender is active, and well: nothing must be taken from it."""
     name, giver = k.group.config.name, _sender(k)
     return k.group.active in k.group.config.plain or any(
@@ -206,7 +206,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "outranks": _outranks,
     "last_ready": lambda k: last_ready(k) != "",
     "peer_serves": _peer_serves,
-    "other_serves": _other_serves,
+    "other_serves": other_serves,
     "unheard": _unheard,
     "alone": _alone,
     "undefended": lambda k: recent(k.group.defended, k.now, DEFENCES_WITHIN_MS) < DEFENCES,
@@ -242,6 +242,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "ready_claimer": _ready_claimer,
     "right_round": _right_round,
     "time_left": lambda k: k.now < k.group.next_advert_ms,
+    "served": lambda k: isinstance(k.event, PeerHeard) and k.event.body.get("served") is True,
     "given": lambda k: k.group.given,
     "drains": lambda k: k.group.config.drain_ms > 0,
     "offers_left": lambda k: k.group.offers < OFFERS,

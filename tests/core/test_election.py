@@ -453,13 +453,14 @@ def test_an_offer_is_looked_at_before_it_is_taken():
 
 def test_the_taker_takes_announces_and_only_then_says_so():
     play = backup().given(handover("lon1", 3, epoch=4))
+    body = {"group": "sbc", "id": 3, "ok": True, "served": False, "epoch": 5}
     assert (
         play
         >> still_gives(play, "lon1")
         << TakeAddresses("sbc", 3, 5)
         << says("lon2")
         << ANNOUNCE
-        << SendPeer("lon1", "taken", {"group": "sbc", "id": 3, "ok": True, "epoch": 5})
+        << SendPeer("lon1", "taken", body)
     )
 
 
@@ -570,7 +571,7 @@ def test_a_sick_owner_hands_over_to_a_ready_peer():
 
 def test_a_node_that_is_not_ready_declines():
     play = backup().given(NOT_READY)
-    refused = {"group": "sbc", "id": 3, "ok": False, "epoch": 0}
+    refused = {"group": "sbc", "id": 3, "ok": False, "served": False, "epoch": 0}
     assert play >> handover("lon1", 3, epoch=4) << SendPeer("lon1", "taken", refused)
     assert play.state == "backup"
 

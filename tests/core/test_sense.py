@@ -27,6 +27,7 @@ from tests.core.keepers import (
     offers,
     says,
     seen,
+    states,
     still_gives,
     word,
 )
@@ -419,3 +420,16 @@ def test_announcements_stay_bounded_whatever_happens():
             Announce, beat("lon2"), heard("lon2", "yielded", {"group": "sbc"}), after(50)
         )
     assert len(said) <= 20
+
+
+def test_a_cut_off_owner_lets_go_when_it_hears_that_another_one_serves():
+    play = on(knows_a_witness(active()), 2)
+    goes_deaf(play)
+    while play.state == "active":
+        said = {"id": play.core.peers["lon2"].round, **states("backup", True, 0)}
+        play.given(heard("lon2", "answer", said, path=1), after(5))
+    assert play.state == "giving"
+    said = {"group": "sbc", "id": play.offer_id(), "ok": False, "served": True, "epoch": 1}
+    play.given(heard("lon2", "taken", said, path=1))
+    assert play.rules()[-1] == "G-DECLINED-SERVED"
+    assert play.state == "backup"
