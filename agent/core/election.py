@@ -314,6 +314,7 @@ class Kept:
     announced_ms: int = 0
     urgent_ms: int = 0  # announced because of an event
     urgent: list[int] = field(default_factory=list)  # when, of late
+    undone: list[int] = field(default_factory=list)  # .. because a loser said otherwise
     repeats: int = 0  # announcements still owed for the last take-over
     advert_at: int = 0  # Adver_Timer, or before it where something else is due
     next_advert_ms: int = 0

@@ -26,6 +26,7 @@ AGAIN_MS = 1_000  # after somebody asked for an address
 TIMES_KEPT = 32
 DEFEND_AFTER_MS = 20  # a new owner's own announcement comes just before its first advert
 OFTEN = 7  # announcements because of events
+UNDONE_OFTEN = 4
 OFTEN_WITHIN_MS = 10_000  # in so long, whatever they are: then no more than one in each second
 
 
@@ -144,11 +145,13 @@ def announce_once(k: "KeeperCore") -> None:
 
 
 def announce_now(k: "KeeperCore") -> None:
-    """What a loser said to the network is undone at once."""
-    if _too_often(k):
-        announce_once(k)
-    else:
+    """What a loser said to the network is undone at once, however much was said before."""
+    group = k.group
+    if recent(group.undone, k.now, OFTEN_WITHIN_MS) < UNDONE_OFTEN:
+        group.undone = [*group.undone[-TIMES_KEPT:], k.now]
         _announce(k, urgent=True)
+    else:
+        announce_once(k)
 
 
 def _too_often(k: "KeeperCore") -> bool:

@@ -872,3 +872,10 @@ def test_what_a_paused_owner_finds_in_its_queue_makes_it_ask_and_announce_nothin
     assert not play.said(Announce, advert("lon2"), yielded("lon2"), beat("lon2", "active"))
     assert "G-STOOD-STILL" in play.rules()
     assert play.state == "backup"  # the advert says who has it now
+
+
+def test_what_a_loser_said_is_undone_at_once_however_much_was_announced_before():
+    play = active()
+    for _ in range(20):
+        play.given(beat("lon2"), advert("lon2"), after(250))
+    assert ANNOUNCE in play.said(Announce, yielded("lon2"))
