@@ -55,7 +55,7 @@ run: venv
 bench: $(addprefix bench-,$(BENCHES))
 
 bench-%: root-bench machine venv lab
-	@$(PYTHON) -m tests.guard --within 1800 tests.bench.$*
+	@$(PYTHON) -m tests.guard --within 1800 tests.bench.$* $(ARGS)
 
 sim: venv
 	@$(PYTHON) -m tests.sim $(if $(SEED),--seed $(SEED) --trace)

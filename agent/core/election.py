@@ -274,7 +274,7 @@ ROWS = (
         ("release", "yield", "tell_peers"), "this node is cut off, and another one serves already"),
     Row("G-DECLINED", GIVING, "declined", ("right_round",), ACTIVE, ("keep_it",),
         "the peer is not ready after all: keep the group"),
-    Row("G-PUT-BACK-2", GIVING, "address_gone", ("holds", "!given"), "", ("put_back",),
+    Row("G-PUT-BACK-2", GIVING, "address_gone", ("holds", "!given", "!expired"), "", ("put_back",),
         "a foreign hand removed an address before the taker had it: put it back"),
     Row("G-WAIT-PLAIN", GIVING, "advert_due", ("to_plain", "time_left"), "", ("refresh", "rest"),
         "a plain peer has time left to take it", quiet=True),

@@ -156,7 +156,12 @@ def notice_pause(core: "KeeperCore") -> None:
 
 
 def watch_agent(core: "KeeperCore") -> None:
-    """Its last word holds for `hold`; after that a standby is not ready, an owner hands over."""
+    """Its last word holds for `hold`; after that a standby is not ready, an owner hands over.
+
+    Not while this node was paused itself: its agent's word may lie in the queue.
+    """
+    if core.now - core.deadline() > STOOD_MS:
+        return
     for group in core.groups.values():
         if core.now - core.word_ms <= group.config.hold_ms:
             continue

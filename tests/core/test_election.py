@@ -879,3 +879,10 @@ def test_what_a_loser_said_is_undone_at_once_however_much_was_announced_before()
     for _ in range(20):
         play.given(beat("lon2"), advert("lon2"), after(250))
     assert ANNOUNCE in play.said(Announce, yielded("lon2"))
+
+
+def test_an_owner_that_was_paused_does_not_hand_over_for_its_agents_silence():
+    play = active().given(beat("lon2"))
+    play.now += 12_000  # longer than hold; its agent's words lie in the queue
+    assert not [a for a in play.said(SendPeer, beat("lon2")) if a.kind == "handover"]
+    assert "G-ABANDONED" not in play.rules()

@@ -23,6 +23,7 @@ from tests.bench.vip.pair import (
     Bed,
     Seen,
     at_phase,
+    outage_ms,
     sleep_until,
 )
 from tests.lab.cluster import Cluster
@@ -35,6 +36,7 @@ from tests.lab.world import World
 COUNT = 1000
 OTHERS = [f"10.1.{4 + n // 250}.{1 + n % 250}" for n in range(COUNT - 1)]
 ALL = {VIP, *OTHERS}
+LOGS = ("standpipe", "keepalived")
 
 
 class Crowd(AddressGroup):
@@ -109,7 +111,11 @@ def _cut(world: World, advert_ms: int, phase: float) -> tuple[float, float]:
     active, standby = NODES
     watch, wire = AddressWatch(world), WireWatch(world)
     prober = Prober(world, VIP, late_ms=LATE_MS)
-    wait_until(lambda: prober.served_by() == active, f"{active} serves {VIP}", 10.0)
+    try:
+        wait_until(lambda: prober.served_by() == active, f"{active} serves {VIP}", 10.0)
+    except LabError as error:
+        logs = [node.log(f"{name}.log")[-2000:] for node in world.nodes for name in LOGS]
+        raise LabError(f"{error}; it is on {watch.owners(VIP)}\n" + "\n".join(logs)) from error
     at_ms = at_phase(world, advert_ms, (active, VRID), phase, lights_out(world.node(active)))
     wait_until(lambda: prober.served_by() == standby, f"{standby} serves {VIP}", 30.0)
     end_ms = now_ms() + CALM_MS
@@ -124,4 +130,4 @@ def _cut(world: World, advert_ms: int, phase: float) -> tuple[float, float]:
     added_ms = min(
         edge.at_ms for edge in edges if edge.node == standby and edge.gained and edge.at_ms > at_ms
     )
-    return max(first.values()) - added_ms, prober.record().outage_ms(at_ms, end_ms)
+    return max(first.values()) - added_ms, outage_ms(prober.record(), at_ms, end_ms)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import math
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from tests.bench.common import AddressGroup, say
 from tests.lab.cluster import Cluster
-from tests.lab.measure import AddressWatch, Ownership, Prober, WireWatch
+from tests.lab.measure import AddressWatch, Ownership, Prober, Probes, WireWatch
 from tests.lab.netns import LabError, command, now_ms, processes_in, wait_until
 from tests.lab.plan import one_lan
 from tests.lab.servers import Keepalived
@@ -24,6 +25,7 @@ VRID, PEER_VRID = 51, 52
 PRIORITIES = (200, 100)
 CALM_MS = 1000  # what happens so long after a move belongs to it
 LATE_MS = 250  # an answer that is later counts as none
+STILL_MS = 100  # a longer pause between two probes is the machine's
 Both = tuple[float, float]  # Standpipe's and keepalived's
 Seen = dict[str, tuple[float, float | None]]  # what one fault did; None: keepalived has no such
 
@@ -39,11 +41,19 @@ class Eyes:
 
     def outages_ms(self, start_ms: float, end_ms: float) -> Both:
         """The longest of each in the span, which ended long enough ago."""
-        return both(lambda address: self.probers[address].record().outage_ms(start_ms, end_ms))
+        return both(lambda address: outage_ms(self.probers[address].record(), start_ms, end_ms))
 
     def lost(self, start_ms: float, end_ms: float) -> Both:
         """Probes."""
         return both(lambda address: self.probers[address].record().lost(start_ms, end_ms))
+
+    def stood_still(self) -> None:
+        """Say so where the client could not ask all the time."""
+        for prober in self.probers.values():
+            ms = prober.record().stall_ms()
+            if ms >= STILL_MS:
+                say(f"the client's machine stood still for {ms:.0f} ms: that is not counted")
+                return
 
     def close(self) -> None:
         for prober in self.probers.values():
@@ -140,6 +150,7 @@ class Pair:
         try:
             self.serves(eyes, node, *addresses)
             yield eyes
+            eyes.stood_still()
         finally:
             eyes.close()
 
@@ -217,6 +228,21 @@ class Bed:
     def close(self) -> None:
         self._pair = None
         self._stack.close()
+
+
+def outage_ms(probes: Probes, start_ms: float, end_ms: float) -> float:
+    """The longest, without the time in which nobody asked because the client's machine stood still.
+
+    What comes then is read too late, and counts as lost.
+    """
+    longest_ms = 0.0
+    for since_ms, until_ms in probes.outages(start_ms, end_ms):
+        first = bisect.bisect_left(probes.sent_ms, since_ms)
+        last = bisect.bisect_right(probes.sent_ms, until_ms)
+        pauses = (after - before for before, after in pairwise(probes.sent_ms[first:last]))
+        still_ms = sum(pause for pause in pauses if pause >= STILL_MS)
+        longest_ms = max(longest_ms, until_ms - since_ms - still_ms)
+    return longest_ms
 
 
 def _unsettled_ms(owned: Ownership, address: str, start_ms: float, end_ms: float) -> float:
