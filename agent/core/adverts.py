@@ -5,6 +5,7 @@ A member is a node of the group, or a plain peer: a router of the configuration 
 and nothing else. Anybody else in our virtual router is reported and never answered.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from agent.core import peer as peers
@@ -14,10 +15,11 @@ from agent.core.guards import OWNER_PRIORITY, priority_now
 from agent.core.keeping import (
     AddressAsked,
     AdvertSeen,
-    AskNeighbour,
+    KeptGroup,
     NeighbourSeen,
     PacketRefused,
 )
+from agent.core.peer import Peer
 
 if TYPE_CHECKING:
     from agent.core.keeper import KeeperCore
@@ -69,23 +71,27 @@ def _foreign(core: "KeeperCore", group: Kept, event: AdvertSeen) -> None:
 
 def _remark(core: "KeeperCore", group: Kept, event: AdvertSeen, name: str) -> None:
     """What is odd about a member's advertisement, which is believed all the same."""
-    where = f"{name} ({event.source}, virtual router {event.vrid} on {event.interface})"
-    config = group.config
+    for kind, why in _oddities(group.config, event):
+        where = f"{name} ({event.source}, virtual router {event.vrid} on {event.interface})"
+        rounds.refused(core, PacketRefused(kind, event.source, f"{where} {why}"))
+
+
+def _oddities(config: KeptGroup, event: AdvertSeen) -> Iterator[tuple[str, str]]:
     if event.interval_ms != config.advert_ms:
-        why = (
-            f"{where} advertises each {event.interval_ms} ms and this node each "
-            f"{config.advert_ms} ms: a backup goes by the active one's; set them alike"
+        yield (
+            "advert-interval",
+            f"advertises each {event.interval_ms} ms and this node each "
+            f"{config.advert_ms} ms: a backup goes by the active one's; set them alike",
         )
-        rounds.refused(core, PacketRefused("advert-interval", event.source, why))
     if event.priority == OWNER_PRIORITY == config.priority:
-        why = f"{where} says to own the addresses (priority 255) and so does this node: one can"
-        rounds.refused(core, PacketRefused("advert-owner", event.source, why))
+        why = "says to own the addresses (priority 255) and so does this node: one can"
+        yield "advert-owner", why
     if event.form in FORMS and event.form != config.form:
-        why = (
-            f"{where} makes its IPv4 checksum {FORMS[event.form]}; it may not take ours: "
-            f'set checksum = "{event.form}", or the other way round there'
+        yield (
+            "advert-form",
+            f"makes its IPv4 checksum {FORMS[event.form]}; it may not take ours: "
+            f'set checksum = "{event.form}", or the other way round there',
         )
-        rounds.refused(core, PacketRefused("advert-form", event.source, why))
 
 
 def _own_rank(core: "KeeperCore", ipv6: bool) -> tuple[int, ...]:
@@ -104,18 +110,21 @@ def neighbour(core: "KeeperCore", event: NeighbourSeen) -> None:
         return
     peer = core.asked.get(event.address)
     sense.answered(core, event, witness=peer is None)
-    if peer is None:
-        rounds.settle_doubts(core)
-        return
+    if peer is not None:
+        _node_seen(core, peer, event.mac)
+    rounds.settle_doubts(core)
+
+
+def _node_seen(core: "KeeperCore", peer: Peer, mac: str) -> None:
+    """A sign of life of a peer's machine."""
     if len(core.macs) >= MACS_KEPT:
         core.macs.clear()
-    core.macs[event.mac] = peer.config.name
+    core.macs[mac] = peer.config.name
     if peer.gap_at:
         peer.node_answered = True
     elif peer.state == peers.SILENT:
         core.fire_peer(peer, "node_seen")
         core.doubt_peer(peer)  # there again, and perhaps not alone
-    rounds.settle_doubts(core)
 
 
 def _claimed(core: "KeeperCore", group: Kept, event: NeighbourSeen) -> None:
@@ -144,7 +153,5 @@ def probe(core: "KeeperCore", group: Kept) -> None:
         return
     group.probes += 1
     group.probe_at = core.now + (PROBE_MS if group.probes == 1 else PROBE_AGAIN_MS)
-    for interface, address in group.config.probed:
-        core.out.append(AskNeighbour(interface, address))
-    for interface, address in core.peers[group.active].config.asked:
-        core.out.append(AskNeighbour(interface, address))
+    core.out += peers.questions(group.config.probed)
+    core.out += peers.questions(core.peers[group.active].config.asked)

@@ -320,10 +320,9 @@ class Kept:
     next_advert_ms: int = 0
     late_at: int = 0
     down_at: int = 0
-    defend_at: int = 0  # when to answer a stranger's claim, if still ours then
+    defend_at: int = 0  # when to announce, if still ours then: a stranger claimed it, or it is owed
     hushed_until_ms: int = 0  # a plain peer may be about to say that it took over
     probe_at: int = 0  # when to ask for the address itself again
-    probed_ms: int = 0  # since when it is asked for
     probes: int = 0  # questions since somebody last answered for it
     wins: int = 0  # adverts that outranked another active node's, since it was taken
     asked_about: bool = False  # a client asked for an address since it was last announced

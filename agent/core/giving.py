@@ -34,8 +34,9 @@ def let_go(k: "KeeperCore", keep_s: int) -> None:
     k.out.append(ReleaseAddresses(group.config.name, keep_s))
 
 
-def say_yielded(k: "KeeperCore") -> None:
-    k.out.append(SendPeer("", "yielded", {"group": k.group.config.name, "epoch": k.group.epoch}))
+def say_yielded(k: "KeeperCore", **more: str) -> None:
+    body = {"group": k.group.config.name, "epoch": k.group.epoch, **more}
+    k.out.append(SendPeer("", "yielded", body))
 
 
 def disarm(k: "KeeperCore") -> None:
@@ -98,9 +99,7 @@ def offer_again(k: "KeeperCore") -> None:
 
 
 def leave(k: "KeeperCore") -> None:
-    to = candidate(k) or last_ready(k)
-    body = {"group": k.group.config.name, "epoch": k.group.epoch, "to": to}
-    k.out.append(SendPeer("", "yielded", body))
+    say_yielded(k, to=candidate(k) or last_ready(k))
 
 
 def keep_it(k: "KeeperCore") -> None:
@@ -119,11 +118,9 @@ def linger(k: "KeeperCore") -> None:
 
 
 def follow_taker(k: "KeeperCore") -> None:
-    group = k.group
-    group.active = group.taker
-    group.orphaned = group.given = False
-    listening.listen_again(k)
-    group.last_advert_ms = k.now
+    k.group.given = False
+    listening.follow_node(k, k.group.taker)
+    k.group.last_advert_ms = k.now
 
 
 def reply(k: "KeeperCore", ok: bool) -> None:

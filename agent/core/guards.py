@@ -21,9 +21,9 @@ PUT_BACKS_WITHIN_MS = 10_000
 JUST_ANSWERED_MS = 60
 LOST_LATELY_MS = 5_000
 JUST_GIVEN_MS = 2_000  # who was handed a group does not hand it back for the same reason
-STOOD_MS = 100
 DEFENCES = 12
 DEFENCES_WITHIN_MS = 10_000
+TIMES_KEPT = 32
 UNFIT_PRIORITY = 1
 OWNER_PRIORITY = 255  # RFC 9568 5.2.4
 
@@ -38,11 +38,8 @@ def candidate(k: "KeeperCore") -> str:
     group = k.group
     names = (group.order_to,) if group.order == "give" and group.order_to else group.config.peers
     for name in names:
-        peer = k.peers.get(name)
-        if peer is not None and peer.state == peers.ALIVE:
-            state, ready, _ = peer.claims(group.config.name)
-            if ready and state == BACKUP:
-                return name
+        if name in k.peers and k.peers[name].stands_by(group.config.name):
+            return name
     return ""
 
 
@@ -59,14 +56,11 @@ def wanted(k: "KeeperCore") -> str:
 
 
 def _first_in_line(k: "KeeperCore") -> bool:
-    group = k.group
-    for name in group.config.peers[: group.config.place]:
-        peer = k.peers[name]
-        if name != group.active and peer.state == peers.ALIVE:
-            state, ready, _ = peer.claims(group.config.name)
-            if ready and state == BACKUP:
-                return False
-    return True
+    config = k.group.config
+    return not any(
+        name != k.group.active and k.peers[name].stands_by(config.name)
+        for name in config.peers[: config.place]
+    )
 
 
 def claimant(k: "KeeperCore") -> str:
@@ -100,21 +94,15 @@ def _unheard(k: "KeeperCore") -> bool:
     name = _sender(k)
     if name in k.group.config.plain:
         return k.group.wins >= WINS_PLAIN
-    return (
-        k.group.wins >= WINS
-        and _sender_state(k) == ACTIVE
-        and k.peers[name].hears.get(k.group.config.name, False)
-    )
+    peer = k.peers.get(name)
+    return k.group.wins >= WINS and peer is not None and peer.serves(k.group.config.name)
 
 
 def _peer_serves(k: "KeeperCore") -> bool:
     """A live peer says that it is active, and hears its network; not the giver of a moment ago."""
     name, group = claimant(k), k.group
     return (
-        name != ""
-        and k.peers[name].claims(group.config.name)[0] == ACTIVE
-        and k.peers[name].hears.get(group.config.name, False)
-        and k.now - group.taken_ms > RETRY_MS
+        name != "" and k.peers[name].serves(group.config.name) and k.now - group.taken_ms > RETRY_MS
     )
 
 
@@ -122,7 +110,7 @@ def other_serves(k: "KeeperCore") -> bool:
     """Somebody else than the sender is active, and well: nothing must be taken from it."""
     name, giver = k.group.config.name, _sender(k)
     return k.group.active in k.group.config.plain or any(
-        peer.state == peers.ALIVE and peer.claims(name)[0] == ACTIVE and peer.hears.get(name, False)
+        peer.serves(name)
         for node, peer in k.peers.items()
         if node != giver and node in k.group.config.peers
     )
@@ -171,16 +159,18 @@ def _right_round(k: "KeeperCore") -> bool:
 
 def _ready_claimer(k: "KeeperCore") -> bool:
     peer = k.peers.get(k.group.claimer)
-    if peer is None or peer.state != peers.ALIVE:
-        return False
-    state, ready, _ = peer.claims(k.group.config.name)
-    return ready and state == BACKUP
+    return peer is not None and peer.stands_by(k.group.config.name)
 
 
 def may_take(group: Kept) -> bool:
     """Ready by the agent's word, and with an epoch left that is stored safely."""
     stored = max(group.epoch, group.epoch_seen) < group.ceiling
     return group.ready and stored and not group.stopping
+
+
+def noted(times_ms: list[int], now: int) -> list[int]:
+    """With one more, and no more than are ever counted."""
+    return [*times_ms[-TIMES_KEPT:], now]
 
 
 def recent(times_ms: list[int], now: int, within_ms: int) -> int:
@@ -195,9 +185,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "gateway_answers": lambda k: sense.gateway_answers(k, k.group),
     "stone_deaf": lambda k: sense.stone_deaf(k, k.group),
     "found_deaf": lambda k: sense.found_deaf(k, k.group),
-    "peer_answers": lambda k: any(
-        k.peers[name].state == peers.ALIVE for name in k.group.config.peers
-    ),
+    "peer_answers": lambda k: sense.anybody(k, k.group),
     "link_answers": _link_answers,
     "plain_active": lambda k: k.group.active in k.group.config.plain,
     "plain_there": lambda k: bool(k.group.config.plain),
@@ -246,7 +234,7 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
     "given": lambda k: k.group.given,
     "drains": lambda k: k.group.config.drain_ms > 0,
     "offers_left": lambda k: k.group.offers < OFFERS,
-    "behind": lambda k: k.now - k.deadline() > STOOD_MS,  # this lay in a queue while we slept
+    "behind": lambda k: k.behind(),
     "expired": lambda k: k.now - k.group.refreshed_ms >= k.config.lifetime_s * 1000,
     "stopping": lambda k: k.group.stopping,
     "just_taken": lambda k: (

@@ -4,15 +4,15 @@
 from typing import TYPE_CHECKING
 
 from agent.core import listening, sense
-from agent.core.guards import priority_now, recent
+from agent.core.guards import noted, priority_now, recent
 from agent.core.keeping import (
     Announce,
-    AskNeighbour,
     PeerHeard,
     RefreshAddresses,
     SendAdvert,
     TakeAddresses,
 )
+from agent.core.peer import questions
 
 if TYPE_CHECKING:
     from agent.core.keeper import KeeperCore
@@ -23,11 +23,10 @@ REFRESH_MS = 1_000  # an owner says again that it is: somebody may have said oth
 REFRESH_EACH_MS = 100  # and more rarely the more addresses there are
 ANNOUNCE_GAP_MS = 200
 AGAIN_MS = 1_000  # after somebody asked for an address
-TIMES_KEPT = 32
 DEFEND_AFTER_MS = 20  # a new owner's own announcement comes just before its first advert
-OFTEN = 7  # announcements because of events
-UNDONE_OFTEN = 4
-OFTEN_WITHIN_MS = 10_000  # in so long, whatever they are: then no more than one in each second
+OFTEN = 7  # announcements because of events, whatever they are,
+OFTEN_WITHIN_MS = 10_000  # in so long: then no more than one in each second,
+UNDONE_OFTEN = 4  # but so many that undo what a loser said
 
 
 def take(k: "KeeperCore") -> None:
@@ -81,7 +80,7 @@ def _advertised(k: "KeeperCore") -> None:
 
 def put_back(k: "KeeperCore") -> None:
     renew_epoch(k)
-    k.group.put_back = [*k.group.put_back[-TIMES_KEPT:], k.now]
+    k.group.put_back = noted(k.group.put_back, k.now)
     k.group.refreshed_ms = k.now
     k.out.append(TakeAddresses(k.group.config.name, k.config.lifetime_s, k.group.epoch))
     announce_once(k)
@@ -148,7 +147,7 @@ def announce_now(k: "KeeperCore") -> None:
     """What a loser said to the network is undone at once, however much was said before."""
     group = k.group
     if recent(group.undone, k.now, OFTEN_WITHIN_MS) < UNDONE_OFTEN:
-        group.undone = [*group.undone[-TIMES_KEPT:], k.now]
+        group.undone = noted(group.undone, k.now)
         _announce(k, urgent=True)
     else:
         announce_once(k)
@@ -167,7 +166,7 @@ def _announce(k: "KeeperCore", urgent: bool = False) -> None:
     group.announced_ms = k.now
     if urgent:
         group.urgent_ms = k.now
-        group.urgent = [*group.urgent[-TIMES_KEPT:], k.now]
+        group.urgent = noted(group.urgent, k.now)
     k.out.append(Announce(group.config.name))
 
 
@@ -187,7 +186,7 @@ def defend(k: "KeeperCore") -> None:
     group = k.group
     if group.defend_at:
         return
-    group.defended = [*group.defended[-TIMES_KEPT:], k.now]
+    group.defended = noted(group.defended, k.now)
     after_ms = 2 * group.config.advert_ms if group.config.plain else DEFEND_AFTER_MS
     group.defend_at = k.now + after_ms
     group.hushed_until_ms = group.defend_at
@@ -208,6 +207,5 @@ def doubt(k: "KeeperCore") -> None:
     group = k.group
     group.advert_at = k.now
     if group.config.plain:  # whoever else has the addresses answers, whatever it speaks
-        for interface, address in group.config.probed:
-            k.out.append(AskNeighbour(interface, address))
+        k.out += questions(group.config.probed)
     listening.ask_all(k)

@@ -17,7 +17,6 @@ from agent.core.keeping import (
     AddressAsked,
     AddressSeen,
     AdvertSeen,
-    AskNeighbour,
     Finish,
     KeeperAction,
     KeeperEvent,
@@ -37,6 +36,7 @@ from agent.core.moves import TABLE
 from agent.core.peer import Peer, PeerContext
 
 EARLY_MS = 100  # beats and reports may be so early: one waking does for several
+STOOD_MS = 100
 SAME_AGAIN_MS = 10_000  # a rule that changes no state is on record once in so long
 
 
@@ -132,6 +132,10 @@ class KeeperCore:
         due = sense.deadline(self)
         return due if due and due < at else at
 
+    def behind(self) -> bool:
+        """Something was due long ago: what is fed now lay in a queue while we slept."""
+        return self.now - self.deadline() > STOOD_MS
+
     # ------------------------------------------------------------ firing rows
 
     def fire(self, group: Kept, event: str) -> None:
@@ -218,8 +222,7 @@ class KeeperCore:
                 )
             )
         if row.next == peers.ALIVE and (came_back or before == peers.UNKNOWN):
-            for interface, address in peer.config.asked:  # so that its MAC is known
-                self.out.append(AskNeighbour(interface, address))
+            self.out += peers.questions(peer.config.asked)  # so that its MAC is known
         if came_back:
             self.beat_due = True  # what it should know of us must not wait
             rounds.everywhere(self, peer, "peer_back")
@@ -274,10 +277,8 @@ class KeeperCore:
             group.claimer = event.node
         elif event.kind == "handover":
             number = event.body.get("id")
-            group.offered_by, group.offered_id = (
-                event.node,
-                number if isinstance(number, int) else 0,
-            )
+            group.offered_by = event.node
+            group.offered_id = number if isinstance(number, int) else 0
         elif event.kind == "taken" and not event.body.get("ok"):
             self.fire(group, "declined")
             return

@@ -49,24 +49,24 @@ def own_at_once(k: "KeeperCore") -> None:
 def follow(k: "KeeperCore") -> None:
     event, group = k.event, k.group
     assert isinstance(event, AdvertSeen)
-    group.active = k.name_of(group, event.source)
     group.active_priority = event.priority
     longest_ms = max(INTERVAL_CAP_MS, group.config.advert_ms)
     group.active_interval_ms = min(longest_ms, max(10, event.interval_ms))
     group.last_advert_ms = k.now
-    group.orphaned = False
-    listen_again(k)
+    follow_node(k, k.name_of(group, event.source))
 
 
 def follow_sender(k: "KeeperCore") -> None:
     assert isinstance(k.event, PeerHeard)
-    k.group.active = k.event.node
-    k.group.orphaned = False
-    listen_again(k)
+    follow_node(k, k.event.node)
 
 
 def follow_claim(k: "KeeperCore") -> None:
-    k.group.active = claimant(k)
+    follow_node(k, claimant(k))
+
+
+def follow_node(k: "KeeperCore", name: str) -> None:
+    k.group.active = name
     k.group.orphaned = False
     listen_again(k)
 
@@ -95,7 +95,7 @@ def wait_held(k: "KeeperCore") -> None:
     group.down_at = max(group.down_at, group.last_advert_ms + gone_ms)
     if group.config.probed and not group.probe_at:
         group.probes = 0
-        group.probe_at = group.probed_ms = k.now
+        group.probe_at = k.now
 
 
 def orphan(k: "KeeperCore") -> None:

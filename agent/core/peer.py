@@ -7,7 +7,7 @@ earlier round says nothing about now. The verdict comes at once with the keeper'
 when the last question has had its time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from agent.core.keeping import AskNeighbour, KeeperAction, KeptPeer, SendPeer
@@ -130,6 +130,16 @@ class Peer:
         """(state, ready, epoch) of `group` there, as last heard."""
         return self.groups.get(group, ("unknown", False, 0))
 
+    def stands_by(self, group: str) -> bool:
+        """Alive, and a ready backup by its own word."""
+        state, ready, _ = self.claims(group)
+        return self.state == ALIVE and ready and state == "backup"
+
+    def serves(self, group: str) -> bool:
+        """Alive, active by its own word, and it hears its network."""
+        claimed = self.claims(group)[0]
+        return self.state == ALIVE and claimed == "active" and self.hears.get(group, False)
+
 
 class PeerContext:
     """What the rows of one keeper's peers work on: set before each event."""
@@ -161,8 +171,7 @@ def _ask(c: PeerContext) -> None:
     if peer.unheard:
         body["u"] = peer.unheard
     c.out.append(SendPeer(peer.config.name, "ask", body, agent_too=True))
-    for interface, address in peer.config.asked:
-        c.out.append(AskNeighbour(interface, address))
+    c.out += questions(peer.config.asked)
 
 
 def _close_round(c: PeerContext) -> None:
@@ -181,6 +190,11 @@ EFFECTS: dict[str, Callable[[PeerContext], None]] = {
     "close_round": _close_round,
 }
 TABLE: Table[PeerContext] = Table("peer", STATES, ROWS, GUARDS, EFFECTS)
+
+
+def questions(asked: Iterable[tuple[str, str]]) -> list[AskNeighbour]:
+    """One for each (interface, address)."""
+    return [AskNeighbour(interface, address) for interface, address in asked]
 
 
 def agent_answer(ask: dict[str, Any], keeper_lost: bool) -> dict[str, Any]:

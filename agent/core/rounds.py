@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from agent.core import peer as peers
 from agent.core import sense, speech
 from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, HOLDING, Kept
-from agent.core.keeping import AskNeighbour, PacketRefused, PeerHeard, SendPeer
+from agent.core.keeping import PacketRefused, PeerHeard, SendPeer
 from agent.core.model import Decision
 from agent.core.peer import Peer
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 SILENT_BEATS = 3.5  # so many beats missing: the peer is asked
 REFUSALS_KEPT = 64  # sources that are remembered as reported
 REPORT_AGAIN_MS = 600_000
-STOOD_MS = 100
 REASK_MS = 5_000  # a silent peer is asked again this often
 CALL_MS = 40  # and called for by ARP this often by an owner,
 CALL_SLOWLY_MS = 1_000
@@ -51,9 +50,8 @@ def _lost(core: "KeeperCore", peer: Peer) -> None:
     core.lost_ms = peer.called_from_ms = core.now
     peer.call_at = core.now + CALL_MS
     for group in core.groups.values():
-        names = group.config.peers
-        alive = any(core.peers[name].state == peers.ALIVE for name in names)
-        if peer.config.name in names and not alive and sense.stone_deaf(core, group):
+        concerned = peer.config.name in group.config.peers
+        if concerned and not sense.anybody(core, group) and sense.stone_deaf(core, group):
             core.fire(group, "deaf")
 
 
@@ -68,8 +66,7 @@ def call(core: "KeeperCore", peer: Peer) -> None:
     quick = core.now - peer.called_from_ms < CALL_QUICKLY_FOR_MS
     peer.call_at = core.now + (CALL_MS if quick else CALL_SLOWLY_MS)
     if any(group.state in HOLDING for group in core.groups.values()):
-        for interface, address in peer.config.asked:
-            core.out.append(AskNeighbour(interface, address))
+        core.out += peers.questions(peer.config.asked)
 
 
 def answered(core: "KeeperCore", peer: Peer, event: PeerHeard) -> None:
@@ -149,7 +146,7 @@ def watch_peers(core: "KeeperCore") -> None:
 
 def notice_pause(core: "KeeperCore") -> None:
     """Something was due long ago: what is fed now waited in a queue meanwhile."""
-    if core.now - core.deadline() > STOOD_MS:
+    if core.behind():
         for group in core.groups.values():
             if group.state == ACTIVE:
                 core.fire(group, "stood_still")
@@ -160,7 +157,7 @@ def watch_agent(core: "KeeperCore") -> None:
 
     Not while this node was paused itself: its agent's word may lie in the queue.
     """
-    if core.now - core.deadline() > STOOD_MS:
+    if core.behind():
         return
     for group in core.groups.values():
         if core.now - core.word_ms <= group.config.hold_ms:

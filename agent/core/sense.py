@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WELL, HEARS, UNANSWERED = "well", "hears", "unanswered"
 DEAF, UNKNOWN = "deaf", "unknown"
 HEARING = (WELL, HEARS, UNANSWERED)
+CUT_OFF = (DEAF, UNANSWERED)
 
 QUESTIONS = 3
 SOONER_MS = 5  # than a peer's question has had its time: judged a little before the peers are
@@ -116,6 +117,11 @@ def deaf(core: "KeeperCore", group: Kept) -> bool:
     return False
 
 
+def anybody(core: "KeeperCore", group: Kept) -> bool:
+    """Whether a peer of the group answers, by whatever path."""
+    return any(core.peers[name].state == peers.ALIVE for name in group.config.peers)
+
+
 def stone_deaf(core: "KeeperCore", group: Kept) -> bool:
     """Deaf, and not for a silent gateway alone: neighbours were asked, and nothing came in."""
     return deaf(core, group) and any(
@@ -178,8 +184,7 @@ def _ask(core: "KeeperCore", ear: Ear) -> None:
     ear.tries += 1
     ear.gap_at = core.now + core.config.ask_gap_ms - SOONER_MS
     core.out.append(Sense(ear.interface, True))
-    for address in ear.gateways:
-        core.out.append(AskNeighbour(ear.interface, address))
+    core.out += _gateway_questions(ear)
     if ear.tries > 1:  # peers that this is not about are witnesses too
         for peer, address in _on_link(core, ear):
             if peer.state == peers.ALIVE and _plugged(peer):
@@ -200,18 +205,15 @@ def due(core: "KeeperCore") -> bool:
     judged = False
     for ear in core.ears.values():
         if ear.gap_at and core.now >= ear.gap_at:
-            if word(ear) in (WELL, HEARS):
+            if word(ear) in (WELL, HEARS) or ear.tries > QUESTIONS:
                 _judge(core, ear)
                 judged = True
             elif ear.tries < QUESTIONS:
                 _ask(core, ear)
-            elif ear.tries == QUESTIONS:
+            else:
                 ear.tries += 1  # one last look before the verdict
                 ear.gap_at = core.now + 1
                 core.out.append(Sense(ear.interface, False))
-            else:
-                _judge(core, ear)
-                judged = True
         if ear.again_at and core.now >= ear.again_at and not ear.gap_at:
             ear.again_at = 0
             _open(core, ear)
@@ -248,11 +250,14 @@ def _ask_gateways(core: "KeeperCore", ear: Ear) -> None:
     quick = ear.gateway_asked_ms > ear.gateway_ms and not ear.cut_off
     ear.gateway_at = core.now + GATEWAY_QUICK_MS if quick else 0
     ear.gateway_asked_ms = core.now
-    for address in ear.gateways:
-        core.out.append(AskNeighbour(ear.interface, address))
+    core.out += _gateway_questions(ear)
     if ear.cut_off and not before:
         _changed(core, ear, DEAF)
         _tell_groups(core, ear, "cut_off")
+
+
+def _gateway_questions(ear: Ear) -> list[AskNeighbour]:
+    return peers.questions((ear.interface, address) for address in ear.gateways)
 
 
 # ---------------------------------------------------------------- answers
@@ -348,9 +353,9 @@ def _judge(core: "KeeperCore", ear: Ear) -> None:
         _open(core, ear)
         return
     ear.suspect = False
-    ear.again_at = core.now + AGAIN_MS if found in (DEAF, UNANSWERED) else 0
+    ear.again_at = core.now + AGAIN_MS if found in CUT_OFF else 0
     _changed(core, ear, found)
-    if found == DEAF or (found == UNANSWERED and ear.unheard):
+    if found in CUT_OFF:
         _tell_groups(core, ear, "cut_off")
         _deaf(core, ear)
     ear.unheard = False
@@ -360,8 +365,7 @@ def _deaf(core: "KeeperCore", ear: Ear) -> None:
     """Judged so after a peer was, or for long already."""
     if ear.asked and not ear.moved and core.now - core.lost_ms < LOST_JUST_NOW_MS:
         for group in core.groups.values():
-            alive = any(core.peers[name].state == peers.ALIVE for name in group.config.peers)
-            if ear.interface in group.carrier and not alive:
+            if ear.interface in group.carrier and not anybody(core, group):
                 core.fire(group, "deaf")
     if core.now - max(ear.since_ms, ear.moved_ms) >= (DEAF_MS if ear.asked else DEAF_GATEWAY_MS):
         _tell_groups(core, ear, "deaf_long")
@@ -386,7 +390,7 @@ def _changed(core: "KeeperCore", ear: Ear, found: str) -> None:
     if found != ear.judged:
         before, ear.judged, ear.since_ms = ear.judged, found, core.now
         core.report_due = core.beat_due = True
-        if before in (DEAF, UNANSWERED):
+        if before in CUT_OFF:
             _tell_groups(core, ear, "hearing")
 
 
