@@ -13,8 +13,6 @@ from drivers import rtnetlink as net
 from drivers.address_news import News, Seen
 from drivers.silence import silence
 
-TAG = 77  # IFA_PROTO of what is set here
-
 FINE_WHEN_PREPARING = {errno.EEXIST, errno.EAFNOSUPPORT}  # .. where there is no IPv6
 FINE_WHEN_TAKING = {errno.EEXIST}
 FINE_WHEN_RELEASING = {errno.EADDRNOTAVAIL, errno.ENODEV, errno.ESRCH, errno.ENOENT}
@@ -170,7 +168,7 @@ class Addresses:
         said = []
         for it in self._addresses(socket.AF_UNSPEC, 0):
             index, address = it.place
-            if it.tag == TAG and index in self._interfaces and it.place not in floating:
+            if it.tag == net.TAG and index in self._interfaces and it.place not in floating:
                 text = f"{socket.inet_ntop(it.family, address)} on {self._interfaces[index]}"
                 said += self._removed(net.address_removal(it), text)
         return said

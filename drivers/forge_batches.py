@@ -23,6 +23,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from agent.core.kit import Batch, virtual_mac
 from agent.core.kit_plan import Host
 from agent.core.settings import AddressSettings, GroupSettings, RouteSettings
+from drivers.rtnetlink import TAG
 
 LONGEST_BATCH_BYTES = 200 << 10  # a netlink socket's send buffer is 212,992 bytes by default
 RTM_NEWLINK = 16
@@ -45,7 +46,6 @@ LOOPBACK_INDEX = 1  # in every network namespace
 IFF_UP = 0x1
 ADDRGENMODE_NONE = 1
 
-TAG = 77  # IFA_PROTO and the routes' protocol: whose they are, for people and for clean-ups
 ROUTE_METRIC = 7000  # plus the vrid: behind the host's own routes, and one for each group
 FIRST_METRIC_6 = 1000  # where none is given: before the 1024 of routes made by hand and by RA
 RTA_EXPIRES = 23

@@ -12,7 +12,6 @@ from agent.core.kit_plan import MACVLAN_INDEX, MOST_PARENTS
 from agent.core.settings import Settings
 from drivers import rtnetlink as net
 
-TAG = 77  # IFA_PROTO of what the keeper sets
 READINGS = 5  # if the last one is wrong too, the keeper says that its kit is stale
 
 
@@ -26,7 +25,7 @@ def links_in(told: list[net.Message]) -> dict[str, Link]:
     """What the kernel's messages say."""
     own: dict[int, list[tuple[str, int]]] = {}
     for it in (net.address_found(it.body) for it in told if it.kind == net.RTM_NEWADDR):
-        if it.tag == TAG or it.family not in net.FAMILIES.values():
+        if it.tag == net.TAG or it.family not in net.FAMILIES.values():
             continue  # a floating one, perhaps of an older configuration; or not of IP at all
         index, packed = it.place
         own.setdefault(index, []).append((socket.inet_ntop(it.family, packed), it.prefix_len))

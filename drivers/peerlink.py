@@ -3,11 +3,11 @@
 
 import contextlib
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agent.clock import now_ms
 from agent.core import peer_session, peer_wire
 from agent.core.keeping import PacketRefused, PeerHeard
 from agent.core.kit import KitPeer
@@ -37,10 +37,6 @@ def read_key(path: Path) -> bytes:
     if len(key) < SHORTEST_KEY_BYTES:
         raise Refused(f"cluster key {path}: only {len(key)} bytes; {advice}")
     return key
-
-
-def now_ms() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 class Peerlink:

@@ -56,6 +56,8 @@ NUMBER = struct.Struct("=I")
 PID_BITS = 0x3FFFFF
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
+TAG = 77  # IFA_PROTO and the routes' protocol: what the keeper set, for people and for clean-ups
+
 Place = tuple[int, bytes]
 """Interface index, packed address."""
 

@@ -110,6 +110,20 @@ class Street:
         sweep(self.prefix)
 
 
+class Clock:
+    """Time as the test sets it, and the pauses that were asked for."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000
+        self.pauses: list[float] = []
+
+    def __call__(self) -> int:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
 @contextmanager
 def laid() -> Iterator[Street]:
     """A street; only root can lay one."""

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from agent.core.settings import AddressSettings, GroupSettings, RouteSettings
-from drivers.addresses import TAG, Addresses
-from drivers.rtnetlink import drained, messages
+from drivers.addresses import Addresses
+from drivers.rtnetlink import TAG, drained, messages
 from tests.drivers.street import GROUP, Street, laid
 from tests.lab.netns import LabError, wait_until
 

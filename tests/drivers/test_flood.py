@@ -14,7 +14,7 @@ from scapy.layers.inet import IP
 from agent.core import vrrp_wire
 from agent.core.keeping import AdvertSeen, PacketRefused
 from drivers.vrrp import FLOOD_MS, GATHER_S, RECEIVES_AT_ONCE, Sieve, Vrrp
-from tests.drivers.street import FLOATING, GROUP, Street, heard, laid
+from tests.drivers.street import FLOATING, GROUP, Clock, Street, heard, laid
 from tests.lab.netns import wait_until
 
 FOUR = replace(GROUP, addresses=(FLOATING,), unicast=True)
@@ -95,18 +95,6 @@ def test_no_flood_makes_the_sieve_remember_more_than_a_few_hundred_senders() -> 
 
 
 # ---------------------------------------------------------------- on real packets
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000
-        self.pauses: list[float] = []
-
-    def __call__(self) -> int:
-        return self.now
-
-    def pause(self, seconds: float) -> None:
-        self.pauses.append(seconds)
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,10 @@ from agent.core.settings import Settings
 from agent.places import KIT
 from agent.wiring import forge_kit
 from drivers import rtnetlink as net
-from drivers.addresses import TAG, Addresses
+from drivers.addresses import Addresses
 from drivers.forge import forge
 from drivers.links import fingerprint, links_in, read_links, settled
+from drivers.rtnetlink import TAG
 from tests.drivers.street import FLOATING, GROUP, LINKS, settings
 from tests.lab.netns import batch, command, inside, sweep
 

@@ -17,7 +17,7 @@ from agent.core.keeping import AddressAsked, NeighbourSeen
 from agent.core.kit import Kit
 from agent.core.settings import NodeSettings
 from drivers.neighbour import FLOOD_FRAMES, GATHER_S, OVERHEAR_MS, WINDOW_MS, Neighbour
-from tests.drivers.street import FLOATING, FLOATING_6, GROUP, MACS, Street, heard, laid
+from tests.drivers.street import FLOATING, FLOATING_6, GROUP, MACS, Clock, Street, heard, laid
 from tests.lab.netns import batch, wait_until
 
 NODES = {
@@ -35,18 +35,6 @@ BROADCAST = "ff:ff:ff:ff:ff:ff"
 ETH_P_ALL = 3
 
 Seen = list[NeighbourSeen | AddressAsked]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000
-        self.pauses: list[float] = []
-
-    def __call__(self) -> int:
-        return self.now
-
-    def pause(self, seconds: float) -> None:
-        self.pauses.append(seconds)
 
 
 @pytest.fixture(scope="module")
