@@ -52,7 +52,7 @@ from agent.wiring import Wiring, peerlink
 
 WORD_EVERY_MS = 1_000  # at once where something changes
 WORDS_A_HOLD = 4  # and so often within the shortest `hold`: one that is lost proves nothing
-KEEPER_HUNG_MS = 1_400  # its report comes every second; its addresses outlive that by another
+KEEPER_HUNG_MS = 1_400  # its report comes every 700 ms; its addresses outlive that by as much
 PAUSED_MS = 200
 FORGE_AGAIN_S = 5.0
 HISTORY_SAMPLES = 2000  # of each resource
