@@ -67,6 +67,9 @@ def _looking(command: _Command) -> None:
     status.add_argument(
         "--all", action="store_true", help="every resource, also those that are well"
     )
+    status.add_argument(
+        "-v", "--verbose", action="store_true", help="every proof of a standby, and its age"
+    )
     explain = command("explain", "why things are as they are, and what the next step needs")
     explain.add_argument("group", nargs="?", metavar="GROUP")
     _json(explain)
@@ -84,21 +87,40 @@ def _orders(command: _Command) -> None:
         order.add_argument("--to", metavar="NODE|SITE", help="default: the standby preferred most")
         order.add_argument("--force", action="store_true", help="also against the rules' advice")
         _json(order)
+    switchover.add_argument(
+        "--drain",
+        dest="drain_ms",
+        type=_span,
+        metavar="TIME",
+        help='wait so long for the last session, as in "10m"; default: as configured',
+    )
     maintenance = command("maintenance", "hold everything still while people work on this node")
     maintenance.add_argument("state", choices=("on", "off"))
     maintenance.add_argument(
         "--for", dest="span_ms", type=_span, metavar="TIME", help='as in "4h"; default 2h'
     )
     _json(maintenance)
-    clear = command("clear", "let a group out of quarantine, after its fault was mended")
-    clear.add_argument("group", metavar="GROUP")
+    clear = command("clear", "its fault was mended: end quarantine, count anew")
+    clear.add_argument("group", nargs="?", metavar="GROUP", help="default: every group here")
     _json(clear)
+    _outside(command)
     _json(command("reload", "put the configuration on disk into service"))
 
 
+def _outside(command: _Command) -> None:
+    """Orders whose words are in files of their own."""
+    from agent import cli_carried, cli_fence
+
+    fence = command("fence", "the switch outside a node: test, look, off, on")
+    cli_fence.arguments(fence)
+    _json(fence)
+    settings = command("settings", "what is carried of a group: status, diff, restore")
+    cli_carried.arguments(settings)
+    _json(settings)
+
+
 def _daemons(command: _Command) -> None:
-    init = command("init", "write a cluster key and a configuration to start from")
-    init.add_argument("--dir", default="/etc/standpipe", help="default /etc/standpipe")
+    _joining(command)
     check = command("check", "say all that is wrong with a configuration, touching nothing")
     check.add_argument("file", nargs="?", metavar="FILE")
     _json(check)
@@ -112,6 +134,40 @@ def _daemons(command: _Command) -> None:
             action="store_true",
             help="no configuration: watch this machine, move nothing",
         )
+
+
+def _joining(command: _Command) -> None:
+    init = command("init", "make what a first node needs: key, authority, a configuration")
+    _folder(init)
+    init.add_argument("--cluster", metavar="NAME", help="what the nodes are together called")
+    init.add_argument(
+        "--member",
+        action="append",
+        metavar="NAME=ADDRESS[,ADDRESS]",
+        default=[],
+        help="a node and its own addresses; once for each, this one too",
+    )
+    invite = command("invite", "print a token with which one machine may join")
+    invite.add_argument("name", nargs="?", metavar="NODE", help="the only one that may use it")
+    invite.add_argument(
+        "--for", dest="span_ms", type=_span, metavar="TIME", help='as in "4h"; default 1h'
+    )
+    join = command("join", "make this machine a node, with what a node or a cloud folder has")
+    join.add_argument(
+        "host", nargs="?", metavar="HOST[:PORT]", help="a node; port 7413 if not said"
+    )
+    join.add_argument("token", nargs="?", metavar="TOKEN", help="from `standpipe invite` there")
+    _folder(join)
+    join.add_argument("--force", action="store_true", help="keep what is there already as .old")
+    join.add_argument("--from-cloud", metavar="URL", help="where no node can be reached")
+    join.add_argument("--user", default="", metavar="NAME", help="for the cloud folder")
+    join.add_argument("--password-file", default="", metavar="FILE", help="for the cloud folder")
+    join.add_argument("--ca-file", default="", metavar="FILE", help="its authority; default: usual")
+    join.add_argument("--key", metavar="FILE", help="cluster.key, which opens what lies there")
+
+
+def _folder(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dir", default="/etc/standpipe", help="default /etc/standpipe")
 
 
 def _json(command: argparse.ArgumentParser) -> None:
@@ -179,6 +235,14 @@ def _client(options: argparse.Namespace) -> int:
             from agent.cli_history import journal as answer
         case "init":
             from agent.cli_setup import init as answer
+        case "invite":
+            from agent.cli_join import invite as answer
+        case "join":
+            from agent.cli_join import join as answer
+        case "fence":
+            from agent.cli_fence import fence as answer
+        case "settings":
+            from agent.cli_carried import settings as answer
         case "check":
             from agent.cli_setup import check as answer
         case _:

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from agent.cli_groups import RESTING, maintenance, proofs, rows
 from agent.cli_paint import Paint, columns, paint_for_stdout, span, write_lines
 from agent.cli_socket import Unanswered, ask, cleaned, complain, show_json
 
@@ -20,6 +21,8 @@ SENSES = {
     "unknown": "nobody had to look yet, or nothing comes in and there is nobody to ask",
 }
 """What an interface was found to hear at the last look, for people."""
+WAY_RULES = "B-"
+"""Of the way into service and out of it: of interest while a group is on it."""
 KIND_COLOURS = {"alarm": "yellow", "operator": "bold", "outcome": "", "decision": "green"}
 
 
@@ -77,24 +80,39 @@ def explanation(detail: dict[str, Any], paint: Paint) -> list[str]:
     decisions = [
         line for decision in detail.get("decisions") or [] for line in _told(decision, paint)
     ]
-    lines = decisions or ["no decision yet: nothing had to change"]
+    held = maintenance(detail, paint)
+    lines = [*([held, ""] if held else []), *decisions]
+    lines += [] if decisions else ["no decision yet: nothing had to change"]
     for group, now in (detail.get("now") or {}).items():
-        state = f"{now.get('role')}, {now.get('state')}"
-        lines += [
-            "",
-            f"{paint(f'group {group}', 'bold')} is {state}: {now.get('why') or 'as it began'}",
-        ]
-        steps = columns([_step(step, paint) for step in now.get("next") or []])
-        if steps:
-            lines.append("  what would change that:")
-        lines += ["    " + "  ".join(step).rstrip() for step in steps]
-        plain = now.get("plain_peers") or []
-        if plain:
-            lines.append(f"  plain peers, known by their adverts alone: {', '.join(plain)}")
+        lines += ["", *_standing(group, now, paint)]
     senses = detail.get("senses") or {}
     lines += [""] if senses else []
     for interface, sense in senses.items():
         lines.append(f"{paint(f'link {interface}', 'bold')} is {sense}: {SENSES.get(sense, '?')}")
+    return lines
+
+
+def _standing(group: str, now: dict[str, Any], paint: Paint) -> list[str]:
+    """Where a group is, what its next step needs, and what is proved of it."""
+    step = str(now.get("step") or "")
+    resting = step in RESTING
+    state = ", ".join(str(word) for word in (now.get("role"), now.get("state")))
+    state += "" if resting else f", {step}"
+    lines = [f"{paint(f'group {group}', 'bold')} is {state}: {now.get('why') or 'as it began'}"]
+    rules = [
+        rule
+        for rule in rows(now, "next")
+        if not (resting and str(rule.get("rule")).startswith(WAY_RULES))
+    ]
+    lines += ["  what would change that:"] if rules else []
+    lines += [
+        "    " + "  ".join(cells).rstrip()
+        for cells in columns([_step(rule, paint) for rule in rules])
+    ]
+    proved = [f"    {line}" for line in proofs(rows(now, "proofs"), paint)]
+    lines += ["  what is proved of this standby:", *proved] if proved else []
+    plain = now.get("plain_peers") or []
+    lines += [f"  plain peers, known by their adverts alone: {', '.join(plain)}"] if plain else []
     return lines
 
 
@@ -118,12 +136,14 @@ def _told(decision: dict[str, Any], paint: Paint) -> list[str]:
 
 
 def _step(step: dict[str, Any], paint: Paint) -> list[str]:
-    event, after, needs = step.get("event"), step.get("next"), step.get("needs")
+    event, after, needs = step.get("event"), step.get("next"), step.get("needs") or []
+    still = [_plain(need) for need in needs if need != event]
+    unmet = f"still needs {', '.join(still)}" if still else "" if needs else "has all it needs"
     return [
         str(step.get("rule")),
         f"{paint.symbol('arrow')} {after}" if after else "",
         f"on {_plain(event)}" if event else "",
-        f"still needs {', '.join(map(_plain, needs))}" if needs else "has all it needs",
+        unmet,
         str(step.get("why") or ""),
     ]
 

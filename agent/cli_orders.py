@@ -5,13 +5,51 @@ Exit 0 done, 1 refused or failed, 3 not known how it ended.
 """
 
 import argparse
+import os
 import sys
 import time
 from typing import Any
 
+from agent.cli_paint import paint_for_stderr
 from agent.cli_socket import UNKNOWN_END, Unanswered, ask, show_json
 
 SILENCE_S = 600.0  # a cold start is long; an agent that hangs is ended by its keeper, and seen here
+
+
+class _Shown:
+    """Progress on standard error. A step that lasts has one line, drawn again on a terminal and
+    told at each new number of sessions elsewhere."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._step = ""
+        self._sessions: Any = None
+        self._open = False  # a line is drawn, and not ended
+
+    def tell(self, text: str, detail: dict[str, Any]) -> None:
+        """`detail`: of its `step`, and of `sessions` that are up; {} for what is no step."""
+        step, sessions = str(detail.get("step") or ""), detail.get("sessions")
+        same = step != "" and step == self._step
+        if same and sessions == self._sessions and not self._live:
+            return
+        self._step, self._sessions = step, sessions
+        line = f"{time.monotonic() - self._began:8.2f} s  {text}"
+        if not same:
+            self.end_line()
+        if self._live and step:
+            line = paint_for_stderr().fit(line)
+            sys.stderr.write(f"\r{line}\x1b[K")
+            self._open = True
+        else:
+            sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    def end_line(self) -> None:
+        """What comes next has a line of its own."""
+        if self._open:
+            sys.stderr.write("\n")
+            self._open = False
 
 
 def order(options: argparse.Namespace) -> int:
@@ -26,21 +64,19 @@ def order(options: argparse.Namespace) -> int:
         )
     if options.command == "maintenance" and options.state == "off" and options.span_ms is not None:
         return _end(options, False, "--for belongs to `maintenance on`")
-    began = time.monotonic()
-
-    def progress(text: str) -> None:
-        sys.stderr.write(f"{time.monotonic() - began:8.2f} s  {text}\n")
-        sys.stderr.flush()
-
+    shown = _Shown()
     try:
-        answer = ask(options, options.command, args, within_s=SILENCE_S, progress=progress)
+        answer = ask(options, options.command, args, within_s=SILENCE_S, progress=shown.tell)
     except Unanswered as error:
+        shown.end_line()
         end = " It may have happened all the same: standpipe status" if error.sent else ""
         _end(options, None if error.sent else False, f"{error}.{end}" if end else str(error))
         return UNKNOWN_END if error.sent else 1
     except KeyboardInterrupt:
+        shown.end_line()
         sys.stderr.write("standpipe: the agent goes on with it: standpipe status\n")
         raise
+    shown.end_line()
     return _end(options, answer["ok"], answer["text"], answer["detail"])
 
 
@@ -52,13 +88,15 @@ def _args(options: argparse.Namespace) -> dict[str, Any]:
                 args["for_s"] = options.span_ms // 1000
             return args
         case "clear":
-            return {"group": options.group}
+            return {"group": options.group} if options.group else {}
         case "reload":
             return {}
         case _:
             args = {"group": options.group, "force": options.force}
             if options.to:
                 args["to"] = options.to
+            if getattr(options, "drain_ms", None) is not None:
+                args["drain_s"] = options.drain_ms // 1000
             return args
 
 
@@ -71,6 +109,6 @@ def _end(
         sys.stdout.write(f"{text}\n")
     else:
         sys.stderr.write(f"standpipe: {text}\n")
-        if detail is not None and "group" in options:
+        if detail is not None and getattr(options, "group", None):
             sys.stderr.write(f"why it is so: standpipe explain {options.group}\n")
     return 0 if ok else 1

@@ -3,7 +3,7 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 CODES = {"red": "31", "green": "32", "yellow": "33", "violet": "35", "dim": "2", "bold": "1"}
 COLOUR_OF = {
@@ -90,7 +90,15 @@ class Paint:
 
 def paint_for_stdout() -> Paint:
     """Colours on a terminal unless NO_COLOR is set (no-color.org) or TERM is dumb."""
-    stream = sys.stdout
+    return _paint_for(sys.stdout)
+
+
+def paint_for_stderr() -> Paint:
+    """As for standard output."""
+    return _paint_for(sys.stderr)
+
+
+def _paint_for(stream: TextIO) -> Paint:
     tty = stream.isatty()
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     fancy = "utf" in (stream.encoding or "").lower()

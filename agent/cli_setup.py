@@ -5,6 +5,7 @@ import argparse
 import os
 import secrets
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from agent.cli_socket import show_json
@@ -12,6 +13,7 @@ from agent.config import ConfigError, Problem, load
 from agent.core.settings import Settings
 
 KEY_BYTES = 32
+SECRET = 0o600
 TEMPLATE = """\
 # {path}: one file, the same on every node. standpipe.toml(5) has every key.
 # As it is, this machine is only watched. Change it, then: standpipe check
@@ -19,6 +21,7 @@ TEMPLATE = """\
 [cluster]
 name = "{cluster}"
 key_file = "{key}"
+pki_dir = "{pki}"
 
 [watch.disk]                          # full within a day: say so; within four hours: loudly
 warn = "24h"
@@ -58,60 +61,106 @@ critical = "4h"
 
 
 def init(options: argparse.Namespace) -> int:
-    """Writes cluster.key (0600) and standpipe.toml; nothing where either is there already."""
+    """Makes what is missing of cluster.key, standpipe.toml, pki; what is there stays as it is."""
+    from agent.ports import PortError
+
     folder = Path(options.dir).absolute()
     key, config = folder / "cluster.key", folder / "standpipe.toml"
-    there = [str(path) for path in (key, config) if os.path.lexists(path)]
-    if there:
-        sys.stderr.write(
-            f"standpipe: {' and '.join(there)} there already, nothing is written. A new node gets "
-            f"copies of both files from a node that has them; to begin anew, move them away\n"
-        )
-        return 1
-    node = os.uname().nodename.partition(".")[0] or "this"
-    text = TEMPLATE.format(path=config, key=key, cluster=f"{node}-cluster", node=node)
     try:
+        text = _first_configuration(options, key, config)
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _write_new(key, secrets.token_hex(KEY_BYTES) + "\n", 0o600)
-        _write_new(config, text, 0o644)
+        lines = [
+            _made(key, f"{secrets.token_hex(KEY_BYTES)}\n", SECRET, "the cluster's secret"),
+            _made(config, text, 0o644, "change it, then: standpipe check"),
+            *_identity(config, key, options.node),
+        ]
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\nstandpipe: put this right, then standpipe init again\n")
+        return 1
+    except PortError as error:
+        sys.stderr.write(f"standpipe: {error}\n")
+        return 1
     except OSError as error:
         sys.stderr.write(f"standpipe: {error.filename}: {error.strerror}; run as root, or --dir\n")
         return 1
-    sys.stdout.write(
-        f"{key}: the cluster's secret, for every node of it and nobody else\n"
-        f"{config}: change it, copy both files to the other nodes, then: standpipe check\n"
-    )
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.write("for each further node: standpipe invite here, standpipe join there\n")
     return 0
 
 
-def _write_new(path: Path, text: str, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as stream:
-        os.fchmod(descriptor, mode)
-        stream.write(text)
-        stream.flush()
-        os.fsync(descriptor)
+def _first_configuration(options: argparse.Namespace, key: Path, config: Path) -> str:
+    """Raises Refused for members that make no sense."""
+    node = os.uname().nodename.partition(".")[0] or "this"
+    cluster = options.cluster or f"{node}-cluster"
+    pki = config.parent / "pki"
+    text = TEMPLATE.format(path=config, key=key, pki=pki, cluster=cluster, node=node)
+    if not options.member:
+        return text
+    from agent.ports import Refused
+
+    tables = ["", "[site.here]"]
+    for member in options.member:
+        name, equals, addresses = member.partition("=")
+        if not equals or not name or not addresses:
+            raise Refused(f'--member {member}: write NAME=ADDRESS, as in "lon1=10.1.0.11"')
+        paths = ", ".join(f'"{address.strip()}"' for address in addresses.split(","))
+        tables += [f"[node.{name}]", 'site = "here"', f"paths = [{paths}]"]
+    return text.replace("\n# ----", "\n".join(tables) + "\n\n# ----", 1)
+
+
+def _made(path: Path, text: str, mode: int, what: str) -> str:
+    from agent.writing import entrust, write_new
+
+    if os.path.lexists(path):
+        return f"{path}: was there, is as it was"
+    write_new(path, text.encode(), mode)
+    if mode == SECRET:
+        entrust(path)
+    return f"{path}: made; {what}"
+
+
+def _identity(config: Path, key: Path, node: str | None) -> list[str]:
+    """The authority that belongs to the key, and this machine's certificate. Raises Refused."""
+    from agent.wiring_identity import authority, read_key
+    from agent.writing import entrust
+
+    settings = load(config, None, check_files=False, any_node=True)
+    pki = Path(settings.pki_dir)
+    name = node or settings.node or os.uname().nodename.partition(".")[0] or "this"
+    lines = []
+    if os.path.lexists(pki / "ca.crt"):
+        lines.append(f"{pki}: was there, its authority is as it was")
+    else:
+        secret = read_key(Path(settings.key_file) if settings.key_file else key)
+        authority.make_ca(pki, settings.cluster, secret=secret)
+        lines.append(f"{pki}: made; the authority that belongs to the key")
+    if authority.renew_if_due(pki, settings.cluster, name):
+        lines.append(f"{pki / 'node.crt'}: made, for {name}")
+    entrust(pki)
+    return lines
 
 
 def check(options: argparse.Namespace) -> int:
-    """Exit 1 where there is anything to put right.
+    """Exit 1 where there is anything to put right. What is only to be known comes first.
 
     A FILE that is named may belong to other machines; the configuration of this one may not.
     """
     path = Path(options.file or options.config)
     settings: Settings | None = None
     problems: list[Problem] = []
+    remarks: list[Problem] = []
     try:
-        settings = load(path, options.node, any_node=options.file is not None)
+        settings = load(path, options.node, any_node=options.file is not None, remarks=remarks)
     except ConfigError as error:
         problems = error.problems
     if options.json:
-        _show_json(path, settings, problems)
+        _show_json(path, settings, problems, remarks)
     elif settings is None:
         sys.stdout.write("".join(f"{problem}\n" for problem in problems))
         count = len(problems)
         sys.stderr.write(f"standpipe: {count} problem{'s' if count > 1 else ''} to put right\n")
     else:
+        sys.stdout.write("".join(f"{remark}\n" for remark in remarks))
         sys.stdout.write(f"{path}: good: {_summary(settings)}\n")
     return 1 if problems else 0
 
@@ -129,7 +178,9 @@ def _summary(settings: Settings) -> str:
     )
 
 
-def _show_json(path: Path, settings: Settings | None, problems: list[Problem]) -> None:
+def _show_json(
+    path: Path, settings: Settings | None, problems: list[Problem], remarks: list[Problem]
+) -> None:
     show_json(
         {
             "version": 1,
@@ -138,9 +189,7 @@ def _show_json(path: Path, settings: Settings | None, problems: list[Problem]) -
             "digest": settings.digest if settings else None,
             "node": settings.node if settings else None,
             "groups": [group.name for group in settings.own_groups()] if settings else [],
-            "problems": [
-                {name: getattr(problem, name) for name in ("file", "line", "path", "value", "why")}
-                for problem in problems
-            ],
+            "problems": [asdict(problem) for problem in problems],
+            "remarks": [asdict(remark) for remark in remarks],
         }
     )

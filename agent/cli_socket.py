@@ -14,6 +14,9 @@ VERSION = 1
 ANSWER_LIMIT_BYTES = 64 << 20
 UNKNOWN_END = 3
 
+Progress = Callable[[str, dict[str, Any]], None]
+"""Gets the text and the detail of each line before the last one."""
+
 
 class Unanswered(Exception):
     """No final answer. `sent`: the request went out, so what it asked for may have happened."""
@@ -34,11 +37,11 @@ def ask(
     args: dict[str, Any],
     *,
     within_s: float,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """The final answer, {"ok": bool, "text": str, "detail": {}}.
 
-    `progress` gets the text of each line before it. `within_s`: the longest silence.
+    `within_s`: the longest silence.
     Raises Unanswered, which says what to do.
     """
     path = socket_path(options)
@@ -61,7 +64,7 @@ def ask(
         raise Unanswered(text, sent=sent) from None
 
 
-def _final(channel: socket.socket, progress: Callable[[str], None]) -> dict[str, Any]:
+def _final(channel: socket.socket, progress: Progress) -> dict[str, Any]:
     """Raises ValueError for what is no answer, ConnectionError where the end is missing."""
     buffer = bytearray()
     while len(buffer) <= ANSWER_LIMIT_BYTES:
@@ -76,14 +79,12 @@ def _final(channel: socket.socket, progress: Callable[[str], None]) -> dict[str,
         del buffer[: end + 1]
         if not isinstance(answer, dict) or "ok" not in answer:
             raise ValueError
+        text = cleaned(str(answer.get("text", "")))
+        detail = answer.get("detail")
+        detail = detail if isinstance(detail, dict) else {}
         if answer["ok"] is not None:
-            detail = answer.get("detail")
-            return {
-                "ok": answer["ok"] is True,
-                "text": cleaned(str(answer.get("text", ""))),
-                "detail": detail if isinstance(detail, dict) else {},
-            }
-        progress(cleaned(str(answer.get("text", ""))))
+            return {"ok": answer["ok"] is True, "text": text, "detail": detail}
+        progress(text, detail)
     raise ValueError
 
 

@@ -8,12 +8,12 @@ import sys
 import time
 from typing import Any
 
+from agent.cli_groups import groups, maintenance, rows
 from agent.cli_paint import COLOUR_OF, Paint, amount, columns, paint_for_stdout, span, write_lines
 from agent.cli_socket import Unanswered, ask, cleaned, complain, show_json
 
 EXIT = {"up": 0, "down": 1, "degraded": 2, "unknown": 2}
 WITHIN_S = 5.0
-ADDRESSES_SHOWN = 3
 WELL_SHOWN = 12
 BAR_COLUMNS = 20
 SPARK_COLUMNS = 24
@@ -41,7 +41,7 @@ def status(options: argparse.Namespace) -> int:
         show_json(detail)
     else:
         paint = paint_for_stdout()
-        write_lines(picture(cleaned(detail), paint, every=options.all), paint)
+        write_lines(_picture_for(options, detail, paint), paint)
     return EXIT.get(str(detail.get("health")), 1)
 
 
@@ -69,7 +69,7 @@ def _watch(options: argparse.Namespace) -> int:
             else:
                 if not trouble:
                     _remember(history, detail)
-                    lines = picture(cleaned(detail), paint, every=options.all, history=history)
+                    lines = _picture_for(options, detail, paint, history)
                 _draw(lines, trouble, paint, drawn)
             sys.stdout.flush()
             time.sleep(1)
@@ -83,7 +83,7 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _remember(history: History, detail: dict[str, Any]) -> None:
-    for resource in _rows(detail, "resources"):
+    for resource in rows(detail, "resources"):
         pct = resource.get("pct")
         if isinstance(pct, int | float):
             past = history.setdefault(str(resource.get("resource")), [])
@@ -107,19 +107,29 @@ def _draw(lines: list[str], trouble: str, paint: Paint, drawn: bool) -> None:
     sys.stdout.write("\x1b[J")
 
 
-def _rows(detail: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    found = detail.get(key)
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+def _picture_for(
+    options: argparse.Namespace,
+    detail: dict[str, Any],
+    paint: Paint,
+    history: History | None = None,
+) -> list[str]:
+    clean, every, verbose = cleaned(detail), options.all, options.verbose
+    return picture(clean, paint, every=every, verbose=verbose, history=history)
 
 
 def picture(
-    detail: dict[str, Any], paint: Paint, *, every: bool = False, history: History | None = None
+    detail: dict[str, Any],
+    paint: Paint,
+    *,
+    every: bool = False,
+    verbose: bool = False,
+    history: History | None = None,
 ) -> list[str]:
-    """The status as lines. `history`: draws how each resource went."""
+    """The status as lines. `history`: draws how each resource went; `verbose`: every proof."""
     blocks = [
         _head(detail, paint),
         _alarms(detail, paint),
-        _groups(detail, paint),
+        groups(detail, paint, verbose),
         _others(detail, paint),
         _resources(detail, paint, every, history or {}),
         _foot(detail, paint),
@@ -139,14 +149,12 @@ def _head(detail: dict[str, Any], paint: Paint) -> list[str]:
         paint(health.upper(), COLOUR_OF.get(health, "violet")),
         f"agent up {span(detail.get('up_s'))}",
     ]
-    if detail.get("watch_only"):
+    if detail.get("witness"):
+        parts.append("a witness: it votes, and serves nothing")
+    elif detail.get("watch_only"):
         hint = "only watching: `standpipe init` writes a configuration to start from"
         parts.append("no group is served here" if detail.get("node") else hint)
-    maintenance = detail.get("maintenance")
-    if isinstance(maintenance, dict):
-        left = span(maintenance.get("until_s"))
-        until = f"for {left} more" if left else "until `standpipe maintenance off`"
-        parts.append(paint(f"MAINTENANCE {until}, by {maintenance.get('by')}", "yellow"))
+    parts.append(maintenance(detail, paint))
     return ["  ".join(part for part in parts if part)]
 
 
@@ -155,7 +163,7 @@ def _alarms(detail: dict[str, Any], paint: Paint) -> list[str]:
         severity = alarm.get("severity")
         return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
 
-    alarms = sorted(_rows(detail, "alarms"), key=rank)
+    alarms = sorted(rows(detail, "alarms"), key=rank)
     cells = columns(
         [
             [
@@ -173,108 +181,29 @@ def _alarms(detail: dict[str, Any], paint: Paint) -> list[str]:
     ]
 
 
-def _groups(detail: dict[str, Any], paint: Paint) -> list[str]:
-    groups = _rows(detail, "groups")
-    head = ["GROUP", "ROLE", "STATE", "OWNER", "EPOCH", "STANDBY", "ADDRESSES"]
-    table = columns(
-        [head]
-        + [
-            [
-                *(str(group.get(key) or "-") for key in ("name", "role", "state")),
-                str(group.get("owner") or "nobody"),
-                *(str(group.get(key)) for key in ("epoch", "standby")),
-                _addresses(group),
-            ]
-            for group in groups
-        ]
-    )
-    lines = [paint("  ".join(table[0]), "dim")] if groups else []
-    for row, group in zip(table[1:], groups, strict=True):
-        name, role, *rest = row
-        lines.append("  ".join([paint(name, "bold"), _role(role, group, paint), *rest]))
-        lines.append("  " + _nodes(group, detail, paint))
-        lines += [line for service in _rows(group, "services") for line in _service(service, paint)]
-    return lines
-
-
-def _role(padded: str, group: dict[str, Any], paint: Paint) -> str:
-    if not group.get("owner") or group.get("role") == "quarantine":
-        return paint(padded, "red")
-    if group.get("role") == "active":
-        return paint(padded, "green")
-    return padded if group.get("ready") else paint(padded, "yellow")
-
-
-def _addresses(group: dict[str, Any]) -> str:
-    addresses = group.get("addresses")
-    texts = [str(address) for address in addresses] if isinstance(addresses, list) else []
-    more = len(texts) - ADDRESSES_SHOWN
-    return " ".join(texts[:ADDRESSES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _nodes(group: dict[str, Any], detail: dict[str, Any], paint: Paint) -> str:
-    """Who has it and who could: every node of the group that is known here."""
-    owner = group.get("owner")
-    own_state = str(group.get("state") or "unknown")
-    chips = [(str(detail.get("node")), own_state, bool(group.get("ready")), True)]
-    for peer in _rows(detail, "peers"):
-        there = peer.get("groups")
-        word = there.get(group.get("name")) if isinstance(there, dict) else None
-        if isinstance(word, dict):
-            alive = peer.get("state") in ("alive", "held")
-            state = str(word.get("state") if alive else peer.get("state"))
-            chips.append((str(peer.get("name")), state, bool(word.get("ready")), alive))
-    drawn = []
-    for name, state, ready, alive in chips:
-        health = "up" if name == owner else "down" if not alive else "unknown"
-        dot = paint.health(health) if health != "unknown" else ("○" if paint.fancy else "o")
-        note = state if name == owner or not alive else f"{state}, {'' if ready else 'not '}ready"
-        drawn.append(f"{dot} {name} {paint(note, '' if ready or name == owner else 'yellow')}")
-    plain = group.get("plain_peers")
-    if owner and isinstance(plain, list) and owner in plain:
-        drawn.append(f"{paint.health('up')} plain peer {owner} has it")
-    why = f"   {paint(str(group['why']), 'dim')}" if group.get("why") else ""
-    return "   ".join(drawn) + why
-
-
-def _service(service: dict[str, Any], paint: Paint) -> list[str]:
-    health = str(service.get("health"))
-    left = service.get("restarts_left")
-    line = f"  {paint.health(health)} {service.get('name')} {health}"
-    state = service.get("state")
-    line += f" ({state})" if state and state != "well" else ""
-    line += f", {left} restart{'' if left == 1 else 's'} left" if isinstance(left, int) else ""
-    checks = _rows(service, "checks")
-    line += "".join(f"  {paint.health(str(c.get('health')))} {c.get('name')}" for c in checks)
-    bad = [check for check in checks if check.get("health") != "up" and check.get("detail")]
-    return [line] + [
-        f"      {check.get('name')}: {check.get('detail')}"
-        + (f"  ({span(check.get('age_s'))} ago)" if span(check.get("age_s")) else "")
-        for check in bad
-    ]
-
-
 def _others(detail: dict[str, Any], paint: Paint) -> list[str]:
     """Peers, devices, geo entries: one line each."""
-    rows: list[list[str]] = []
+    table: list[list[str]] = []
     dots: list[str] = []
-    for peer in _rows(detail, "peers"):
+    for peer in rows(detail, "peers"):
         alive = {"alive": "up", "silent": "down"}.get(str(peer.get("state")), "degraded")
         dots.append("unknown" if peer.get("state") == "unknown" else alive)
-        rows.append(["peer", str(peer.get("name")), f"{peer.get('state')}  {peer.get('site')}"])
-    for device in _rows(detail, "devices"):
+        text = f"{peer.get('state')}  {peer.get('site')}"
+        text += "  a witness: it only votes" if peer.get("witness") else ""
+        table.append(["peer", str(peer.get("name")), text])
+    for device in rows(detail, "devices"):
         dots.append(str(device.get("health")))
         text = str(device.get("detail") or device.get("health"))
-        rows.append(["device", str(device.get("name")), text])
-    for geo in _rows(detail, "geos"):
+        table.append(["device", str(device.get("name")), text])
+    for geo in rows(detail, "geos"):
         dots.append("up" if geo.get("site") else "unknown")
         site = geo.get("site") or "nowhere known"
         text = f"{paint.symbol('arrow')} {site}  epoch {geo.get('epoch')}"
         text += f", arbiter {geo.get('arbiter')}"
-        rows.append(["geo", str(geo.get("name")), text])
+        table.append(["geo", str(geo.get("name")), text])
     return [
         f"{paint.health(dot)} {'  '.join(row)}"
-        for dot, row in zip(dots, columns(rows), strict=True)
+        for dot, row in zip(dots, columns(table), strict=True)
     ]
 
 
@@ -283,7 +212,7 @@ def _resources(detail: dict[str, Any], paint: Paint, every: bool, history: Histo
         pct = resource.get("pct")
         return -float(pct) if isinstance(pct, int | float) else 1.0
 
-    found = _rows(detail, "resources")
+    found = rows(detail, "resources")
     bad = [resource for resource in found if resource.get("health") != "up"]
     well = sorted((r for r in found if r.get("health") == "up"), key=fullness)
     shown = bad + (well if every else well[:WELL_SHOWN])

@@ -9,6 +9,13 @@ from agent.config_duration import duration_ms
 _RESTARTS = re.compile(r"([0-9]{1,4})\s+in\s+(\S+)")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*\.?")
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
+_TIME_OF_DAY = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
+_MIDNIGHT = "24:00"
+_OUTLET = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,3}")
+_OID = re.compile(r"[0-2](?:\.[0-9]{1,10}){2,126}")
+_FIELD = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+PATH_LIMIT_BYTES = 4095  # PATH_MAX less the zero at its end (limits.h)
+IPMI_PORT = 623
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+")
 _UNIT_TYPES = ("service", "socket", "target", "mount", "timer", "path", "slice", "scope", "device")
 
@@ -46,11 +53,11 @@ def host_address(text: str) -> str:
     return str(address)
 
 
-def server(text: str) -> str:
+def server(text: str, usual_port: int = 53) -> str:
     """ "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353", in the shortest spelling."""
     if text.count(":") != 1 and "[" not in text:
         return host_address(text)
-    host, port = endpoint(text, 53)
+    host, port = endpoint(text, usual_port)
     host = host_address(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -125,6 +132,101 @@ def restart_budget(text: str) -> tuple[int, int]:
     if window_ms < 1000:
         raise ValueError('the window must be 1s or more, as in "3 in 10m"')
     return int(found[1]), window_ms
+
+
+def move_budget(text: str) -> tuple[int, int]:
+    """ "6 in 1h" as (6, 3600000)."""
+    moves, window_ms = restart_budget(text)
+    if not moves:
+        raise ValueError("must let one move happen; `standpipe maintenance on` keeps all in place")
+    return moves, window_ms
+
+
+def percent(text: str) -> int:
+    """ "50%", 1 to 100."""
+    found = re.fullmatch(r"([0-9]{1,3})\s*%", text.strip())
+    if found is None or not 1 <= int(found[1]) <= 100:
+        raise ValueError('must be 1% to 100%, as in "50%"')
+    return int(found[1])
+
+
+def day_window(text: str) -> tuple[int, int]:
+    """ "22:00-04:30" as minutes of the day, (1320, 270)."""
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    begin = _TIME_OF_DAY.fullmatch(first)
+    end = _TIME_OF_DAY.fullmatch("0:00" if last == _MIDNIGHT else last)
+    if not dash or begin is None or end is None:
+        raise ValueError('must be two times of the day, as in "02:00-04:00"')
+    window = int(begin[1]) * 60 + int(begin[2]), int(end[1]) * 60 + int(end[2])
+    if window[0] == window[1]:
+        raise ValueError("begins and ends at the same time; leave it out for the whole day")
+    return window
+
+
+def path_from_root(text: str) -> str:
+    """An absolute path that is spelled in one way only; a tree keeps the / at its end."""
+    if not text.startswith("/"):
+        raise ValueError(f'must be a path from the root; did you mean "/{text}"')
+    if not text.isprintable() or len(text.encode()) > PATH_LIMIT_BYTES:
+        raise ValueError(f"must be printable, and at most {PATH_LIMIT_BYTES} bytes long")
+    steps = text.strip("/").split("/")
+    if ".." in steps:
+        raise ValueError("must not go up with ..: write where it leads")
+    plain = "/" + "/".join(step for step in steps if step not in ("", "."))
+    plain += "/" if text.endswith("/") and plain != "/" else ""
+    if plain != text:
+        raise ValueError(f'did you mean "{plain}"')
+    return plain
+
+
+def file_path(text: str) -> str:
+    """An absolute path of a file."""
+    path = path_from_root(text)
+    if path.endswith("/"):
+        raise ValueError(f'must be a file; did you mean "{path.rstrip("/")}"')
+    return path
+
+
+def folder_path(text: str) -> str:
+    """An absolute path of a folder, without a / at its end."""
+    return path_from_root(text.rstrip("/") or "/")
+
+
+def outlet(text: str) -> str:
+    """As its PDU counts them: "5", or "1.5" for the fifth of the first unit."""
+    if not _OUTLET.fullmatch(text):
+        raise ValueError('must be as the PDU counts its outlets, "5" or "1.5"')
+    return text
+
+
+def management_controller(text: str) -> str:
+    """Of IPMI: "10.1.0.61", or with a port."""
+    return server(text, IPMI_PORT)
+
+
+def object_id(text: str) -> str:
+    """ "1.3.6.1.2.1.1.3.0", without a dot before it."""
+    found = text.removeprefix(".")
+    if not _OID.fullmatch(found):
+        raise ValueError('must be an OID in numbers, as in "1.3.6.1.4.1.8072.1.2.0"')
+    return found
+
+
+def field_name(text: str) -> str:
+    """Where the number is in the JSON: "calls.active"."""
+    if not _FIELD.fullmatch(text):
+        raise ValueError('must be names with dots between them, as in "calls.active"')
+    return text
+
+
+def folder_url(text: str) -> str:
+    """ "https://host/folder/", with the / at its end."""
+    web_host(text)
+    if not text.startswith("https://"):
+        raise ValueError("must be https: what is kept there is the cluster's")
+    if "?" in text or "#" in text:
+        raise ValueError('must be a folder, as in "https://cloud.example.net/standpipe/"')
+    return text.rstrip("/") + "/"
 
 
 def domain(text: str) -> str:

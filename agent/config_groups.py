@@ -4,23 +4,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agent.config_bonds import bind_groups
+from agent.config_carried import PathClaims, read_carried
 from agent.config_duration import duration_ms, duration_text
-from agent.config_forms import floating_address, interface_name
+from agent.config_exclusive import read_exclusive
+from agent.config_forms import day_window, floating_address, interface_name
 from agent.config_lines import At
 from agent.config_nodes import Addresses
 from agent.config_outsiders import read_gateways, read_plain_peers, read_priorities
+from agent.config_realtime import read_realtime
 from agent.config_routes import Owner, RouteClaims, read_routes
 from agent.config_section import Section, did_you_mean, listed
 from agent.config_services import read_services
 from agent.core.settings import AddressSettings, Failback, GroupSettings, NodeSettings, Standby
 
 NODES_LIMIT = 20  # a node's VRRP priority is 200 less 10 for each node before it
-LATER_EXCLUSIVE = {
-    word: 'use "segment", and keep each group within one network segment'
-    for word in ("lease", "fence")
-}
-LATER_STANDBY = {"realtime": 'use "hot": the standby runs, live sessions are not drained'}
-LATER_SETTINGS = "keep the files the same on its nodes with what you use today (rsync, Ansible)"
+NEEDS_LIMIT_BYTES = 1 << 50
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 
@@ -30,8 +29,9 @@ Router = tuple[str, str, int, int]
 
 @dataclass(slots=True)
 class Claims:
-    """What is taken already: addresses by anybody, virtual routers by groups."""
+    """What is taken already: addresses by anybody, virtual routers and paths by groups."""
 
+    paths: PathClaims = field(default_factory=PathClaims)
     addresses: Addresses = field(default_factory=dict)
     routers: dict[Router, tuple[At, str]] = field(default_factory=dict)
 
@@ -43,7 +43,13 @@ def read_groups(
     tables = root.named("group")
     owners = {name: _read_owner(name, table, nodes, claims) for name, table in tables.items()}
     routes = RouteClaims(claims.addresses)
-    return {name: _read_group(table, owners[name], routes) for name, table in tables.items()}
+    groups = {}
+    for name, table in tables.items():
+        groups[name] = _read_group(table, owners[name], routes, nodes, claims.paths)
+    groups = bind_groups(tables, groups)
+    for table in tables.values():
+        table.close()
+    return groups
 
 
 def _read_owner(
@@ -59,14 +65,19 @@ def _read_owner(
     return Owner(name, own_nodes, addresses, paths)
 
 
-def _read_group(table: Section, owner: Owner, routes: RouteClaims) -> GroupSettings:
+def _read_group(
+    table: Section,
+    owner: Owner,
+    routes: RouteClaims,
+    nodes: Mapping[str, NodeSettings],
+    paths: PathClaims,
+) -> GroupSettings:
     addresses = owner.addresses
-    standby = Standby(table.choice("standby", ("hot", "cold"), Standby.HOT.value, LATER_STANDBY))
-    table.choice("exclusive", ("segment",), "segment", LATER_EXCLUSIVE)
-    table.later("settings", LATER_SETTINGS)
+    standby = Standby(table.choice("standby", tuple(Standby), Standby.HOT.value))
     failback, failback_ms = _read_failback(table)
     services = read_services(table, standby, {address.address for address in addresses})
     plain_peers = read_plain_peers(table, addresses, routes.addresses)
+    exclusive, lease_ms = read_exclusive(table, owner.nodes, nodes, standby)
     hand_over = table.choice("hand_over", ("overlap", "break-first"), "overlap")
     group = GroupSettings(
         name=owner.group,
@@ -90,8 +101,20 @@ def _read_group(table: Section, owner: Owner, routes: RouteClaims) -> GroupSetti
         virtual_mac=table.flag("virtual_mac", False),
         link_local_first=_read_link_local_first(table, addresses),
         announce_command=table.text("announce"),
+        exclusive=exclusive,
+        lease_ms=lease_ms,
+        carried=read_carried(table, owner.group, owner.nodes, paths),
+        realtime=read_realtime(table, standby),
+        promote=table.text("promote"),
+        demote=table.text("demote"),
+        hook_within_ms=table.duration("hook_within", 10_000, 100, HOUR_MS),
+        rehearse=table.text("rehearse"),
+        rehearse_every_ms=table.duration("rehearse_every", HOUR_MS, 60_000, 30 * DAY_MS),
+        proof_max_age_ms=table.duration("proof_max_age", 60_000, 1000, DAY_MS),
+        needs_bytes=table.size("needs_memory", 0, 0, NEEDS_LIMIT_BYTES),
+        failback_window=_read_window(table, failback),
     )
-    table.close()
+    _check_hooks(table, standby)
     return group
 
 
@@ -103,6 +126,8 @@ def _read_own_nodes(table: Section, nodes: Mapping[str, NodeSettings]) -> tuple[
             table.source.note(at, why, node)
         elif node in found:
             table.source.note(at, "is in the list already", node, found[node])
+        elif nodes[node].witness:
+            table.source.note(at, "is a witness: it votes and serves nothing", node)
         else:
             found[node] = at
     if len(found) > NODES_LIMIT:
@@ -124,6 +149,23 @@ def _read_failback(table: Section) -> tuple[Failback, int]:
     if not 1000 <= span_ms <= 7 * DAY_MS:
         table.note("failback", "must be 1s..7d of good health")
     return Failback.AFTER, span_ms
+
+
+def _read_window(table: Section, failback: Failback) -> tuple[int, int]:
+    window = table.form("failback_window", day_window, (0, 0))
+    if "failback_window" in table and failback is not Failback.AFTER:
+        why = 'is for a failback that happens by itself: give failback a time, as in "10m"'
+        table.note("failback_window", why)
+    return window
+
+
+def _check_hooks(table: Section, standby: Standby) -> None:
+    table.only_with("rehearse", "rehearse_every")
+    for key in ("promote", "demote") if standby is Standby.COLD else ():
+        if key in table:
+            table.note(key, "is for a standby that runs; a cold one is started and stopped")
+    if not any(key in table for key in ("promote", "demote", "realtime")):
+        table.only_with("promote", "hook_within")
 
 
 def _read_advert(table: Section) -> int:

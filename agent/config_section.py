@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from agent.config_duration import duration_ms, duration_text
 from agent.config_lines import At
+from agent.config_sizes import rate_bytes_s, size_bytes, size_text
 from agent.config_source import NOTHING, Source
 
 T = TypeVar("T")
@@ -60,6 +61,16 @@ class Section:
         """The value of `key` is wrong, or the key is missing."""
         value = NOTHING if secret else self.content.get(key, NOTHING)
         self.source.note(self.spot(key), why, value, see)
+
+    def remark(self, key: str, why: str) -> None:
+        """What the value of `key` cannot do."""
+        self.source.remark(self.spot(key), why, self.content.get(key, NOTHING))
+
+    def only_with(self, key: str, *keys: str) -> None:
+        """Notes each of `keys` that is there while `key`, which gives it a meaning, is not."""
+        for other in keys:
+            if other in self.content and key not in self.content:
+                self.note(other, f"says nothing without {key}; give that too, or leave this out")
 
     def need(self, key: str, why: str) -> bool:
         """Notes a missing key. Whether it is there."""
@@ -118,6 +129,25 @@ class Section:
         if found is None:
             return default
         if not low <= found <= high:
+            self.note(key, f"must be {low}..{high}")
+            return default
+        return found
+
+    def size(self, key: str, default_bytes: int, low_bytes: int, high_bytes: int) -> int:
+        """Bytes of low_bytes..high_bytes, from "512MiB", "50MB"."""
+        return self._amount(key, size_bytes, default_bytes, (low_bytes, high_bytes))
+
+    def rate(self, key: str, default_bytes_s: int, low_bytes_s: int, high_bytes_s: int) -> int:
+        """Bytes a second, from "50MB/s"."""
+        return self._amount(key, rate_bytes_s, default_bytes_s, (low_bytes_s, high_bytes_s))
+
+    def _amount(
+        self, key: str, parse: Callable[[str], int], default: int, span: tuple[int, int]
+    ) -> int:
+        found = self.form(key, parse, default)
+        if key in self.content and not span[0] <= found <= span[1]:
+            per_s = "/s" if parse is rate_bytes_s else ""
+            low, high = (f"{size_text(limit)}{per_s}" for limit in span)
             self.note(key, f"must be {low}..{high}")
             return default
         return found

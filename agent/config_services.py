@@ -2,9 +2,12 @@
 """[[group.NAME.service]] and its `alive` list: what runs, and how it is asked whether it lives."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
+from agent.config_bonds import Named, note_cycle, read_names
 from agent.config_forms import (
     endpoint,
+    file_path,
     process_name,
     restart_budget,
     sip_host,
@@ -15,6 +18,8 @@ from agent.config_section import Section, listed
 from agent.core.settings import CheckSettings, ServiceSettings, Standby
 
 COMMANDS = ("start", "stop", "status")
+ON_DEATH = ("auto", "restart", "move")
+RETRY_MS = 100
 STALE_AFTER_MS = 10_000
 HOUR_MS = 3_600_000
 
@@ -47,6 +52,7 @@ def read_services(
 ) -> tuple[ServiceSettings, ...]:
     """`floating`: the group's own addresses."""
     services: dict[str, ServiceSettings] = {}
+    places: dict[str, Section] = {}
     tables = group.tables("service")
     for place, table in enumerate(tables):
         service = _read_service(table, place, floating)
@@ -57,7 +63,13 @@ def read_services(
             why = "a cold standby must be started: give a unit, or start, stop and status commands"
             table.source.note(table.at, why)
         services[service.name] = service
-    return tuple(services.values())
+        places[service.name] = table
+    after: Named = {}
+    for name, table in places.items():
+        after[name] = read_names(table, "after", name, services, "service of this group")
+        table.close()
+    note_cycle(group, after)
+    return tuple(replace(it, after=tuple(after[it.name])) for it in services.values())
 
 
 def _read_service(table: Section, place: int, floating: Collection[str]) -> ServiceSettings:
@@ -76,7 +88,10 @@ def _read_service(table: Section, place: int, floating: Collection[str]) -> Serv
         why = "nothing to run and nothing to ask: give it a unit, commands, or an alive list"
         table.source.note(table.at, why)
     restarts, restarts_in_ms = table.form("restarts", restart_budget, (3, 600_000))
-    service = ServiceSettings(
+    pid_file = table.form("pid_file", file_path, "")
+    if "pid_file" in table and "unit" in table:
+        table.note("pid_file", "is for a service that is run by commands; systemd knows this one's")
+    return ServiceSettings(
         name=name,
         unit=unit,
         start=commands["start"],
@@ -87,9 +102,10 @@ def _read_service(table: Section, place: int, floating: Collection[str]) -> Serv
         restarts_in_ms=restarts_in_ms,
         start_within_ms=table.duration("start_within", 30_000, 100, HOUR_MS),
         stop_within_ms=table.duration("stop_within", 30_000, 100, HOUR_MS),
+        pid_file=pid_file,
+        starts_in_ms=table.duration("starts_in", 0, 1, HOUR_MS),
+        on_death=table.choice("on_death", ON_DEATH, ON_DEATH[0]),
     )
-    table.close()
-    return service
 
 
 def _read_checks(service: Section, floating: Collection[str]) -> tuple[CheckSettings, ...]:
@@ -120,6 +136,7 @@ def _read_check(table: Section, floating: Collection[str]) -> CheckSettings | No
     stale_after_ms = table.duration(
         "stale_after", max(STALE_AFTER_MS, 3 * round_ms), 100, 24 * HOUR_MS
     )
+    retry_ms = table.duration("retry", min(RETRY_MS, every_ms), 10, HOUR_MS)
     table.close()
     if len(kinds) != 1:
         why = f"asks in one way: give exactly one of {listed(HOST_OF)}"
@@ -127,6 +144,8 @@ def _read_check(table: Section, floating: Collection[str]) -> CheckSettings | No
         return None
     if kind != "http" and "expect" in table:
         table.note("expect", "is the status that http wants; leave it out here")
+    if retry_ms > every_ms:
+        table.note("retry", "is longer than every: asking again after a bad answer comes sooner")
     if stale_after_ms < round_ms:
         table.note("stale_after", "is shorter than every + timeout: the answer is always stale")
     return CheckSettings(
@@ -140,6 +159,7 @@ def _read_check(table: Section, floating: Collection[str]) -> CheckSettings | No
         stale_after_ms=stale_after_ms,
         expect=str(expect) if expect else "",
         floating=host in floating,
+        retry_ms=retry_ms,
     )
 
 

@@ -74,18 +74,30 @@ class Source:
         self.check_files = check_files
         self._text = text
         self._notes: list[tuple[At, Any, str, At | None]] = []
+        self._remarks: list[tuple[At, Any, str, At | None]] = []
 
     def note(self, at: At, why: str, value: Any = NOTHING, see: At | None = None) -> None:
         """Something is wrong at `at`; `see`: the place that it collides with."""
         self._notes.append((at, value, why, see))
 
+    def remark(self, at: At, why: str, value: Any = NOTHING) -> None:
+        """Nothing is wrong, but whoever wrote this should know what it cannot do."""
+        self._remarks.append((at, value, why, None))
+
     def problems(self) -> list[Problem]:
         """In the order of the lines."""
-        if not self._notes:
+        return self._told(self._notes)
+
+    def remarks(self) -> list[Problem]:
+        """In the order of the lines."""
+        return self._told(self._remarks)
+
+    def _told(self, notes: list[tuple[At, Any, str, At | None]]) -> list[Problem]:
+        if not notes:
             return []
         index = LineIndex(self._text)
         found = []
-        for at, value, why, see in self._notes:
+        for at, value, why, see in notes:
             also = f" (line {index.line(see)})" if see is not None else ""
             found.append(
                 Problem(self.name, index.line(at), path_text(at), value_text(value), why + also)

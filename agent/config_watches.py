@@ -83,7 +83,7 @@ def read_devices(
             name=name,
             address=table.form("address", host_address, "", needed='as in "10.1.0.60"'),
             site=read_site(table, sites),
-            snmp=_read_snmp(table, 161),
+            snmp=read_snmp(table, 161),
             feeds=tuple(feeds),
             every_ms=every_ms,
             stale_after_ms=stale_after_ms,
@@ -100,14 +100,15 @@ def read_nms(root: Section) -> dict[str, NmsSettings]:
         receivers[name] = NmsSettings(
             name=name,
             address=table.form("address", host_address, "", needed='as in "10.1.0.200"'),
-            snmp=_read_snmp(table, 162),
+            snmp=read_snmp(table, 162),
             inform=table.flag("inform", False),
         )
         table.close()
     return receivers
 
 
-def _read_snmp(owner: Section, usual_port: int) -> SnmpSettings:
+def read_snmp(owner: Section, usual_port: int) -> SnmpSettings:
+    """How to speak SNMP with somebody: the key `snmp` of a table, which it needs."""
     table = owner.table("snmp")
     if table is None:
         if "snmp" not in owner:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.journal import verify
-from agent.core.model import Asked, Reply
+from agent.core.model import Asked
+from agent.core.orders import Reply
 from agent.core.view import explain, status
 from agent.loop import Loop
 from agent.places import CONSOLE_SOCKET
@@ -21,7 +22,7 @@ from agent.ports import PortError
 REQUEST_BYTES = 65_536
 ASK_WITHIN_S = 10.0  # to say what is wanted
 JOURNAL_LAST = 50
-MOVERS = ("switchover", "failover", "maintenance", "clear")
+MOVERS = ("switchover", "failover", "maintenance", "clear", "fence")
 
 
 class Console:
@@ -104,7 +105,7 @@ class Console:
 async def _say(
     writer: asyncio.StreamWriter, ok: bool | None, text: str, detail: dict[str, Any]
 ) -> None:
-    line = {"ok": ok, "text": text} | ({"detail": detail} if ok is not None else {})
+    line = {"ok": ok, "text": text, "detail": detail}
     writer.write(json.dumps(line, default=str).encode() + b"\n")
     await writer.drain()
 

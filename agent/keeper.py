@@ -29,10 +29,12 @@ from agent.core.keeping import (
     PacketRefused,
     RefreshAddresses,
     ReleaseAddresses,
+    Remember,
     Report,
     SendAdvert,
     SendPeer,
     Sense,
+    StopServices,
     TakeAddresses,
     Told,
     TrafficSeen,
@@ -41,7 +43,8 @@ from agent.core.keeping import (
 from agent.core.kit import Kit, load
 from agent.core.talk import dump_said, load_words
 from agent.datagram import letters, notify, open_box, trusted
-from agent.places import AGENT_SOCKET, KEEPER_SOCKET, KIT, LIFELINE
+from agent.notebook import Notebook, boot_id
+from agent.places import AGENT_SOCKET, KEEPER_SOCKET, KIT, LIFELINE, NOTEBOOK
 from agent.ports import PortError
 from agent.wiring import Hands, keeper_hands
 
@@ -54,6 +57,9 @@ class Keeper:
     """Feeds the core and carries out what it says."""
 
     def __init__(self, kit: Kit, hands: Hands, run_dir: Path) -> None:
+        self._notebook = Notebook(run_dir / NOTEBOOK, boot_id())
+        self._stops = {name: group.stops for name, group in kit.groups.items()}
+        kit.keeping.memory = self._notebook.read()
         routers = [router for group in kit.groups.values() for router in group.routers]
         sources = tuple(sorted({router.source for router in routers}))
         self.core = KeeperCore(kit.keeping, now_ms(), sources)
@@ -168,14 +174,34 @@ class Keeper:
             case ReleaseAddresses(group, keep_s):
                 self._announcing.pop(group, None)
                 self._check(group, hands.addresses.release(group, keep_s))
-            case AskNeighbour() | Sense():
-                self._look(action)
+            case AskNeighbour() | Sense() | Remember() | StopServices():
+                self._aside(action)
             case Report(said):
                 said.counters.update(hands.counters())
                 with contextlib.suppress(OSError):  # the agent is away: it will hear the next one
                     self._local.sendto(dump_said(said), self._agent)
             case Finish():
                 self.finished = True
+
+    def _aside(self, action: AskNeighbour | Sense | Remember | StopServices) -> None:
+        match action:
+            case Remember(memory):
+                with contextlib.suppress(OSError):  # full: a successor is then quiet for a lease
+                    self._notebook.write(memory)
+            case StopServices(group):
+                self._stop(group)
+            case _:
+                self._look(action)
+
+    def _stop(self, group: str) -> None:
+        """Nobody is waited for: the agent sees what came of it, where it lives."""
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        for words in self._stops.get(group, ()):
+            say(f"group {group}: the lease is over: {' '.join(words)}")
+            try:
+                os.posix_spawnp(words[0], words, os.environ, setsid=True)
+            except OSError as error:
+                say(f"group {group}: {words[0]}: {error.strerror}; the agent must stop it")
 
     def _look(self, action: AskNeighbour | Sense) -> None:
         hands = self.hands
@@ -203,6 +229,7 @@ class Keeper:
     def close(self) -> None:
         """After the last action."""
         self._local.close()
+        self._notebook.close()
         self.hands.close()
 
 

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from agent.core.model import Alarm, Reading, Record, StoreFailed, StoreMended
+from agent.core.model import Alarm, Reading, StoreFailed, StoreMended
+from agent.core.orders import Record
 from agent.ports import PortError, Store, Trapper
 
 Result = TypeVar("Result")

@@ -16,25 +16,23 @@ from typing import Any
 from agent.clock import now_ms
 from agent.core.engine import AgentCore
 from agent.core.keeping import PacketRefused
-from agent.core.model import (
+from agent.core.model import AgentEvent, Outcome, SourceFailed, Ticked, Word
+from agent.core.orders import (
     AgentAction,
-    AgentEvent,
     ControlService,
     KeepEpoch,
     LookNames,
     ObserveNames,
-    Outcome,
+    Operation,
     Record,
     Reply,
-    SourceFailed,
     Tell,
     TellKeeper,
-    Ticked,
     UpdateNames,
     VerifyNames,
-    Word,
 )
 from agent.core.settings import GeoSettings
+from agent.errands import Errand, Errands
 from agent.ledger import Ledger
 from agent.ports import Garbled, Names, PortError, Refused, Service, Unreachable
 
@@ -56,12 +54,14 @@ class Loop:
         services: dict[tuple[str, str], Service],
         names: dict[str, Names],
         tell_keeper: Callable[[dict[str, Word]], None],
+        errands: Errands | None = None,
     ) -> None:
         self.core = core
         self.ledger = ledger
         self.words: dict[str, Word] = {}
         self._services = services
         self._names = names
+        self._errands = errands or Errands(services)
         self._tell_keeper = tell_keeper
         self._replies: dict[int, asyncio.Queue[Reply]] = {}
         self._requests = 0
@@ -85,7 +85,9 @@ class Loop:
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)
 
     def _tick(self) -> None:
-        self.feed(Ticked(time.time_ns() / 1e9))
+        wall_s = time.time_ns() / 1e9
+        here = time.localtime(wall_s)
+        self.feed(Ticked(wall_s, here.tm_hour * 60 + here.tm_min))
 
     def _act(self, action: AgentAction, written: Awaitable[None]) -> None:
         match action:
@@ -100,6 +102,13 @@ class Loop:
                 queue = self._replies.get(request_id)
                 if queue is not None:
                     queue.put_nowait(action)
+            case _:
+                self._operate(action, written)
+
+    # ------------------------------------------------------------ operations
+
+    def _operate(self, action: Operation, written: Awaitable[None]) -> None:
+        match action:
             case KeepEpoch(op_id, name, ceiling):
                 self._begin(op_id, self.ledger.keep_epoch(name, ceiling))
             case ControlService(op_id, group, service, verb, within_ms):
@@ -107,8 +116,8 @@ class Loop:
                 self._begin(op_id, self._control(driver, verb, within_ms, written))
             case LookNames() | UpdateNames() | VerifyNames() | ObserveNames():
                 self._begin(action.op_id, self._move_names(action, written))
-
-    # ------------------------------------------------------------ operations
+            case _:
+                self._begin(action.op_id, self._errand(action, written))
 
     def _begin(self, op_id: int, work: Awaitable[dict[str, Any]]) -> None:
         assert self._tasks is not None
@@ -132,8 +141,17 @@ class Loop:
         if verb == "status":
             running = await driver.running()
             return {"running": running, "detail": f"running: {running}"}
-        verbs = {"start": driver.start, "stop": driver.stop, "restart": driver.restart}
+        verbs = {
+            "start": driver.start,
+            "stop": driver.stop,
+            "restart": driver.restart,
+            "kill": driver.kill,
+        }
         return {"detail": await verbs[verb](within_ms)}
+
+    async def _errand(self, errand: Errand, written: Awaitable[None]) -> dict[str, Any]:
+        await self._intent(written)
+        return await self._errands.run(errand)
 
     async def _move_names(
         self,

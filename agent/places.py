@@ -5,6 +5,7 @@ import argparse
 
 KIT = "kit.json"  # in the run folder, like the sockets
 KEEPER_SOCKET = "keeper.sock"
+NOTEBOOK = "keeper.notes"
 AGENT_SOCKET = "agent-keeper.sock"
 CONSOLE_SOCKET = "agent.sock"
 LAST_GOOD = "last-good.toml"  # in the state folder

@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from agent.core.model import Alarm, Answer, Reading
+from agent.core.model import Alarm, Answer, Proof, Reading
 
 
 class PortError(Exception):
@@ -55,6 +55,18 @@ class Service(Protocol):
         """What the system says: True, False, None for "cannot tell"."""
         ...
 
+    async def kill(self, within_ms: int) -> str:
+        """All of its processes at once, without asking them; returns when they are gone."""
+        ...
+
+    async def main_pid(self) -> int:
+        """Of its main process; 0 where there is none or nobody can say."""
+        ...
+
+    async def last_lines(self, count: int) -> list[str]:
+        """What it wrote last, oldest first, for people; [] where nobody can say."""
+        ...
+
 
 class Names(Protocol):
     """The name servers of one geo entry."""
@@ -72,6 +84,64 @@ class Names(Protocol):
 
     async def epoch(self) -> int:
         """The epoch in the zone, asked of the primary; 0 where there is none yet."""
+        ...
+
+
+class Prover(Protocol):
+    """Looks at what a standby of one group needs on this host."""
+
+    group: str
+    every_ms: int
+
+    async def prove(self) -> list[Proof]:
+        """One round. Never raises: what cannot be looked at is ok=None and says why."""
+        ...
+
+
+class Hooks(Protocol):
+    """Runs one group's commands: promote demote drain undrain ramp apply."""
+
+    async def run(self, hook: str, word: str, within_ms: int) -> str:
+        """`word`: its last argument, where not "". Raises Refused, Unreachable (unknown)."""
+        ...
+
+
+class Sessions(Protocol):
+    """Counts the live sessions of one group on this node."""
+
+    async def count(self, within_ms: int) -> int:
+        """Raises Unreachable, Refused, Garbled."""
+        ...
+
+
+class Fence(Protocol):
+    """Switches one node off from outside. All raise Refused, Unreachable, Garbled.
+
+    Each returns what was seen, for people, and only when it was seen.
+    """
+
+    node: str
+
+    async def off(self, within_ms: int) -> str: ...
+    async def on(self, within_ms: int) -> str: ...
+    async def status(self, within_ms: int) -> str:
+        """Reads only."""
+        ...
+
+    async def test(self, within_ms: int) -> str:
+        """Reads what `off` would change, with the rights that it needs; changes nothing."""
+        ...
+
+
+class Carrier(Protocol):
+    """Carries a group's settings, licences and status to its other nodes."""
+
+    async def ship(self, group: str, to: str, epoch: int, within_ms: int) -> dict[str, Any]:
+        """Facts as ShipStatus says. Raises Unreachable, Refused."""
+        ...
+
+    async def place(self, group: str) -> dict[str, Any]:
+        """Facts as PlaceStatus says; {"none": True} where none was ever carried. Raises Refused."""
         ...
 
 

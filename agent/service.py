@@ -17,20 +17,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.clock import now_ms
-from agent.config import ConfigError, load
+from agent.config import ConfigError
 from agent.console import Console
 from agent.core import announcing
 from agent.core.engine import AgentCore
 from agent.core.keeping import PacketRefused, WordGiven
 from agent.core.kit import Kit
-from agent.core.kit import load as load_kit
 from agent.core.model import (
     Alarm,
-    Answer,
-    Checked,
     ConfigAccepted,
     ConfigRefused,
     KeeperLost,
@@ -40,23 +37,32 @@ from agent.core.model import (
     Word,
 )
 from agent.core.peer import agent_answer
-from agent.core.settings import CheckSettings, Settings
+from agent.core.role import ACTIVE, STARTING
+from agent.core.settings import Settings
 from agent.core.talk import dump_words, load_said
 from agent.datagram import letters, notify, open_box, trusted
+from agent.errands import Errands
+from agent.eyes import Eyes
+from agent.forging import Forging
 from agent.ledger import Ledger
+from agent.living import Tended
 from agent.loop import Loop, error_word
-from agent.places import AGENT_SOCKET, KEEPER_SOCKET, KIT, LIFELINE, arguments
-from agent.ports import Check, PortError, Watch
+from agent.places import AGENT_SOCKET, KEEPER_SOCKET, LIFELINE
+from agent.ports import PortError, Service, Watch
 from agent.prepare import read_settings
 from agent.wiring import Wiring, peerlink
+from agent.wiring_groups import Groups, deaths
+
+if TYPE_CHECKING:  # what it needs is loaded where there is something to carry
+    from agent.freight import Freight
 
 WORD_EVERY_MS = 1_000  # at once where something changes
 WORDS_A_HOLD = 4  # and so often within the shortest `hold`: one that is lost proves nothing
 KEEPER_HUNG_MS = 1_400  # its report comes every 700 ms; its addresses outlive that by as much
 PAUSED_MS = 200
-FORGE_AGAIN_S = 5.0
 HISTORY_SAMPLES = 2000  # of each resource
 KEEP_SAMPLES_MS = 60_000
+Worker = tuple[str, Callable[[], Awaitable[None]]]
 RELOADED = 0  # the supervisor starts it again at once
 
 
@@ -68,31 +74,62 @@ class Agent:
         self.settings = settings
         self.run_dir: Path = options.run_dir
         self.wiring = Wiring(settings, options.run_dir, options.state_dir)
+        self.groups = Groups(settings, options.state_dir, self.wiring.snmp)
         self.ledger = Ledger(self.wiring.store(), list(settings.nms))
         epochs, trouble = self._epochs()
-        self.core = AgentCore(settings, epochs, now_ms(), self._history(), self._standing())
+        self.core = AgentCore(
+            settings, epochs, now_ms(), self._history(), self._standing(), proofs=True
+        )
         for role in self.core.roles.values():
             if trouble:
                 role.threats["epochs"] = trouble
-        services = {
-            (group.name, service.name): self.wiring.service(service)
+        self.tended = {
+            (group.name, service.name): Tended(self.wiring.service(service))
             for group in settings.own_groups()
             for service in group.services
         }
+        services: dict[tuple[str, str], Service] = dict(self.tended)
         for group in settings.own_groups():
             if group.announce_command:
                 told = announcing.command(group, settings.node)
                 services[group.name, told.name] = self.wiring.service(told)
         names = {name: self.wiring.names(geo) for name, geo in settings.geos.items()}
-        self.loop = Loop(self.core, self.ledger, services, names, self.tell_keeper)
+        errands = self.groups.errands(services, self._resources)
+        self.loop = Loop(self.core, self.ledger, services, names, self.tell_keeper, errands)
         self.ledger.trouble = self.loop.feed
+        self.freight = self._freight(errands)
         self._keeper_pid = 0
         self._keeper_ms = 0
         self._keeper_lost = False
         self._local = open_box(self.run_dir / AGENT_SOCKET)
         self._stop = asyncio.Event()
         self._failed = False
-        self._reloading: asyncio.Task[None] | None = None
+        self.forging = Forging(options, settings.digest, self._mind_gaps)
+
+    def _freight(self, errands: Errands) -> "Freight | None":
+        """Where there is somebody to carry to."""
+        if len(self.settings.nodes) < 2 or not self.settings.node:
+            return None
+        from agent.freight import Freight
+        from agent.wiring_groups import command
+
+        options = self.options
+        freight = Freight(
+            self.settings,
+            options.config,
+            options.state_dir,
+            self.loop.feed,
+            self._serves,
+            lambda group: self.core.roles[group].epoch,
+            command,
+        )
+        errands.carrier = freight.carrying
+        return freight
+
+    def _serves(self, group: str) -> bool:
+        """What lies on this node is the group's: nothing may be put in its place."""
+        role = self.core.roles[group]
+        return role.state == ACTIVE or (role.state == STARTING and role.way.state != "placing")
 
     # ------------------------------------------------------------ what an earlier life left
 
@@ -143,7 +180,7 @@ class Agent:
             said = load_said(data)
             self.loop.feed(said)
             if said.counters.get("kit-stale"):
-                self._renew_kit()
+                self.forging.renew(self._keeper_pid)
 
     async def _beat(self) -> None:
         """Our own word, and an eye on the keeper's: hung is worse than dead, so it is killed."""
@@ -161,12 +198,22 @@ class Agent:
             self._watch_keeper(now)
             due_ms = word_ms
             if self._keeper_ms and not self._keeper_lost:
-                due_ms = min(due_ms, self._keeper_ms + KEEPER_HUNG_MS + 1)
+                due_ms = min(due_ms, self._keeper_ms + self._patience_ms() + 1)
             await asyncio.sleep(max(0, due_ms - now_ms()) / 1000)
+
+    def _patience_ms(self) -> int:
+        """How long the keeper may be silent. It reports each renewal of a lease, and a new keeper
+        must be there before that ends."""
+        leases = [
+            role.settings.lease_ms
+            for role in self.core.roles.values()
+            if role.lease == "held" and role.lease_until_ms
+        ]
+        return min([KEEPER_HUNG_MS, *(lease_ms * 9 // 20 for lease_ms in leases)])
 
     def _watch_keeper(self, now: int) -> None:
         quiet_ms = now - self._keeper_ms
-        if not self._keeper_ms or self._keeper_lost or quiet_ms <= KEEPER_HUNG_MS:
+        if not self._keeper_ms or self._keeper_lost or quiet_ms <= self._patience_ms():
             return
         self._keeper_lost = True
         self.loop.feed(KeeperLost(f"nothing heard from it for {quiet_ms} ms: killed"))
@@ -209,18 +256,10 @@ class Agent:
                     await self.ledger.keep_samples(limited, time.time_ns() / 1e9)
             await asyncio.sleep(max(0.05, (began_ms + watch.every_ms - now_ms()) / 1000))
 
-    async def _check(self, group: str, service: str, settings: CheckSettings, check: Check) -> None:
-        while True:
-            began_ms = now_ms()
-            if self._concerns_us(group, settings):
-                answer: Answer = await check.ask()
-                self.loop.feed(Checked(group, service, settings.name, answer))
-            await asyncio.sleep(max(0.01, (began_ms + settings.every_ms - now_ms()) / 1000))
-
-    def _concerns_us(self, group: str, settings: CheckSettings) -> bool:
-        """The floating address answers for the active node: a standby that asks there learns
-        nothing of itself."""
-        return not settings.floating or self.core.owner(group) == self.settings.node
+    def _resources(self) -> dict[str, str]:
+        """How everything stood, for a page to people."""
+        now = now_ms()
+        return {name: watch.judge(now).text for name, watch in self.core.resources.items()}
 
     def _undelivered(self, nms: str, why: str) -> None:
         if why:
@@ -228,19 +267,18 @@ class Agent:
         else:
             self.loop.feed(Sampled(f"nms:{nms}", ()))
 
-    def _workers(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
-        found: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+    def _workers(self) -> list[Worker]:
+        found: list[Worker] = [
             ("beat", self._beat),
             ("store", self.ledger.retry),
         ]
         for source, watch in self.wiring.watches():
             found.append((source, partial(self._watch, source, watch)))
-        for group in self.settings.own_groups():
-            for service in group.services:
-                for check in service.checks:
-                    driver = self.wiring.check(check)
-                    worker = partial(self._check, group.name, service.name, check, driver)
-                    found.append((f"check {check.name}", worker))
+        eyes = Eyes(self.loop, self.wiring, self.groups, self.tended)
+        copy = self.freight.status_copy if self.freight is not None else None
+        found += eyes.workers(deaths(), copy)
+        if self.freight is not None:
+            found += self.freight.workers()
         for name, nms in self.settings.nms.items():
             trapper = self.wiring.trapper(nms)
             undelivered = partial(self._undelivered, name)
@@ -252,51 +290,16 @@ class Agent:
 
     def reload(self) -> None:
         """SIGHUP: look at the file; what is wrong with it changes nothing."""
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.ensure_future(self._reload())
+        if not self.options.watch_only:
+            self.forging.reload(self._reloaded)
 
-    async def _reload(self) -> None:
-        if self.options.watch_only:
+    def _reloaded(self, event: ConfigAccepted | ConfigRefused) -> None:
+        self.loop.feed(event)
+        if isinstance(event, ConfigRefused) or event.digest == self.settings.digest:
             return
-        try:
-            fresh = await asyncio.to_thread(load, self.options.config, self.options.node)
-        except ConfigError as error:
-            self.loop.feed(ConfigRefused(tuple(str(problem) for problem in error.problems)))
-            return
-        if fresh.digest == self.settings.digest:
-            self.loop.feed(ConfigAccepted(fresh.digest))
-            return
-        complaint = await self._forge()
-        if complaint:
-            self.loop.feed(ConfigRefused((complaint,)))
-            return
-        self.loop.feed(ConfigAccepted(fresh.digest))
         if self._keeper_pid:
             os.kill(self._keeper_pid, signal.SIGUSR1)  # it keeps what it has and reads the new kit
         self._stop.set()
-
-    async def _forge(self) -> str:
-        """A new kit, made in a process that ends; what it complained of, "" if nothing."""
-        argv = ["-m", "agent.prepare", *arguments(self.options)]
-        forging = await asyncio.create_subprocess_exec(
-            sys.executable, *argv, stderr=asyncio.subprocess.PIPE
-        )
-        _, complaint = await forging.communicate()
-        return complaint.decode(errors="replace").strip() if forging.returncode else ""
-
-    def _renew_kit(self) -> None:
-        """An interface is not what it was: forge again, and let the keeper adopt what it has."""
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.ensure_future(self._forge_and_adopt())
-
-    async def _forge_and_adopt(self) -> None:
-        complaint = await self._forge()
-        if complaint:
-            print(f"standpipe agent: {complaint}", file=sys.stderr, flush=True)
-        else:
-            self._mind_gaps(load_kit((self.run_dir / KIT).read_bytes()))
-            os.kill(self._keeper_pid, signal.SIGUSR1)
-        await asyncio.sleep(FORGE_AGAIN_S)
 
     def _mind_gaps(self, kit: Kit) -> None:
         """A group whose interfaces were not all there at forging cannot be kept here."""
@@ -306,17 +309,6 @@ class Agent:
                 threats["kit"] = "; ".join(group.missing)
             else:
                 threats.pop("kit", None)
-
-    async def _kit(self) -> Kit:
-        """The kit of this configuration: forged already by `standpipe run`, else forged now."""
-        path = self.run_dir / KIT
-        kit = await asyncio.to_thread(_read_kit, path)
-        if kit is None or kit.digest != self.settings.digest:
-            complaint = await self._forge()
-            if complaint:
-                raise ValueError(complaint)
-            kit = load_kit(path.read_bytes())
-        return kit
 
     # ------------------------------------------------------------ life
 
@@ -330,7 +322,7 @@ class Agent:
         lifeline = os.environ.get(LIFELINE, "")
         if lifeline.isdigit():
             running.add_reader(int(lifeline), self._stop.set)
-        kit = await self._kit()
+        kit = await self.forging.kit()
         self._mind_gaps(kit)
         work = asyncio.ensure_future(self.loop.run(self._workers()))
         await asyncio.sleep(0)  # from here on the loop takes events
@@ -354,6 +346,8 @@ class Agent:
             await work
         for close in closers:
             close()
+        if self.freight is not None:
+            self.freight.close()
         self.ledger.close()
         return 1 if failed else RELOADED
 
@@ -362,13 +356,6 @@ class Agent:
         running.default_exception_handler(context)
         self._failed = True
         self._stop.set()
-
-
-def _read_kit(path: Path) -> Kit | None:
-    try:
-        return load_kit(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def main(options: argparse.Namespace) -> int:

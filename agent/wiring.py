@@ -219,7 +219,7 @@ class Wiring:
         """The driver that tells one NMS."""
         from drivers.traps import Trapper as SnmpTrapper
 
-        line = self._snmp().line(f"nms.{settings.name}", settings.address, settings.snmp)
+        line = self.snmp().line(f"nms.{settings.name}", settings.address, settings.snmp)
         return SnmpTrapper(settings, self.settings.node or self.settings.cluster, line)
 
     def _played(self, kind: str, name: str) -> "Script | None":
@@ -243,10 +243,11 @@ class Wiring:
             return FakeWatch(settings.name, settings.every_ms, script)
         from drivers.ups import Ups
 
-        line = self._snmp().line(f"device.{settings.name}", settings.address, settings.snmp)
+        line = self.snmp().line(f"device.{settings.name}", settings.address, settings.snmp)
         return Ups(settings, line)
 
-    def _snmp(self) -> "Session":
+    def snmp(self) -> "Session":
+        """The process's one SNMP engine."""
         if self._session is None:
             from drivers.snmp import Session
 

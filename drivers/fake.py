@@ -24,7 +24,7 @@ WORDS = {
 KEYS = {
     "watch": ("turns", "reading"),
     "check": ("turns", "took_ms"),
-    "service": ("turns", "running", "takes_ms"),
+    "service": ("turns", "running", "takes_ms", "lines"),
     "trapper": ("turns",),
     "names": ("turns",),
 }
@@ -229,6 +229,23 @@ class FakeService:
     async def running(self) -> bool | None:
         turn = await self._catch_up()
         return None if turn.word == "unknown" else self._runs
+
+    async def kill(self, within_ms: int) -> str:
+        """At once, and whatever its turn says but "refuses"."""
+        self.asked.append("kill")
+        turn = await self._catch_up()
+        if turn.word == "refuses":
+            raise Refused(f"service {self.name}: kill: {turn.detail or 'as its script says'}")
+        self._runs = False
+        return f"service {self.name}: killed, within {within_ms} ms"
+
+    async def main_pid(self) -> int:
+        """None that anybody could follow."""
+        return 0
+
+    async def last_lines(self, count: int) -> list[str]:
+        lines = self._script.section("service", self.name).get("lines", ())
+        return [str(line) for line in lines][-count:]
 
     async def _order(self, verb: str, runs: bool, within_ms: int) -> str:
         self.asked.append(verb)

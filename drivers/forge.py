@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.core.keeping import Keeping
 from agent.core.kit import Kit, KitFrame, KitGroup, KitQuestion, KitRouter, Link, dump, virtual_mac
 from agent.core.kit_plan import Host, keeping_of, kit_addresses, kit_peer, kit_routers
-from agent.core.settings import AddressSettings, GroupSettings, Settings
+from agent.core.settings import AddressSettings, Exclusive, GroupSettings, Settings
 from drivers.forge_batches import clearing, parking, preparing, releasing, taking
 from drivers.forge_frames import announcement, question
 from drivers.links import fingerprint, read_links
@@ -79,6 +79,7 @@ def _kit_group(group: GroupSettings, settings: Settings, host: Host) -> KitGroup
         before=clearing(group, host),
         park=parking(group),
         silent=_silent(group, routers),
+        stops=_stops(group),
     )
 
 
@@ -87,6 +88,20 @@ def _announcement(group: GroupSettings, it: AddressSettings, host: Host) -> KitF
     mac = virtual_mac(it.family, it.vrid) if group.virtual_mac else link.mac
     mouth = host.mouth(group, it.family, it.interface, it.vrid)[0]
     return KitFrame(mouth, announcement(mac, it.address, router=link.forwarding))
+
+
+def _stops(group: GroupSettings) -> tuple[tuple[str, ...], ...]:
+    """A unit is stopped and then killed, so that nothing starts it again."""
+    if group.exclusive is Exclusive.SEGMENT:
+        return ()
+    stops: list[tuple[str, ...]] = []
+    for service in group.services:
+        if service.unit:
+            stops.append(("systemctl", "--no-block", "stop", service.unit))
+            stops.append(("systemctl", "--signal=SIGKILL", "kill", service.unit))
+        elif service.stop:
+            stops.append(("/bin/sh", "-c", service.stop))
+    return tuple(stops)
 
 
 def _silent(group: GroupSettings, routers: tuple[KitRouter, ...]) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ import asyncio
 import re
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import quote, urlsplit
 
 from agent.core.model import Answer
@@ -13,6 +15,8 @@ from agent.ports import Refused
 from drivers.inquiry import Resolver, Verdict, answer_within, connect
 
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: ([^\r\n]*))?\r?\n")
+UNAVAILABLE = 503  # RFC 9110 section 15.6.4: it lives, and takes no work for now
+LONGEST_LINE_BYTES = 65_536
 
 
 def parse_status(line: bytes) -> tuple[int, str] | None:
@@ -27,7 +31,9 @@ def judge_status(status: int, reason: str, expect: str) -> Verdict:
     """`expect` "": any 2xx. A redirect is an answer like any other: it is never followed."""
     right = str(status) == expect if expect else 200 <= status <= 299
     shown = f"{status} {reason}".strip()
-    return right, shown if right else f"{shown}, wanted {expect or '2xx'}"
+    if not right and status == UNAVAILABLE:
+        return Verdict(True, f"{shown}: draining or overloaded", draining=True)
+    return Verdict(right, shown if right else f"{shown}, wanted {expect or '2xx'}")
 
 
 class HttpCheck:
@@ -47,14 +53,13 @@ class HttpCheck:
             raise Refused(f"{what}: write http://host:port/path or https://host:port/path")
         self._timeout_ms = settings.timeout_ms
         self._expect = settings.expect
-        self._tls: dict[str, object] = {}
+        self._tls: ssl.SSLContext | None = None
         if url.scheme == "https":
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            self._tls = {"ssl": context, "server_hostname": url.hostname}
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self._tls.check_hostname = False
+            self._tls.verify_mode = ssl.CERT_NONE
         self._resolver = Resolver(
-            url.hostname, port or (443 if self._tls else 80), socket.SOCK_STREAM
+            url.hostname, port or (443 if self._tls is not None else 80), socket.SOCK_STREAM
         )
         path = quote(url.path or "/", safe="/%:@!$&'()*+,;=~")
         query = "?" + quote(url.query, safe="/%:@!$&'()*+,;=~?") if url.query else ""
@@ -67,28 +72,54 @@ class HttpCheck:
         return await answer_within(self._timeout_ms, self._question)
 
     async def _question(self) -> Verdict:
+        sock = await connect(self._resolver, self._timeout_ms)
+        if self._tls is None:
+            with sock:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(sock, self._request)
+                return await self._hear(partial(loop.sock_recv, sock))
         try:
-            reader, writer = await connect(self._resolver, self._timeout_ms, **self._tls)
+            return await self._question_by_tls(sock, self._tls)
         except ssl.SSLError as error:  # its errno is OpenSSL's, not the kernel's
-            return False, f"TLS: {error.reason or error}"
+            return Verdict(False, f"TLS: {error.reason or error}")
+
+    async def _question_by_tls(self, sock: socket.socket, tls: ssl.SSLContext) -> Verdict:
+        try:
+            reader, writer = await asyncio.open_connection(
+                sock=sock, ssl=tls, server_hostname=self._resolver.host
+            )
+        except BaseException:
+            sock.close()
+            raise
         try:
             writer.write(self._request)
-            return await self._hear(reader)
-        except ssl.SSLError as error:
-            return False, f"TLS: {error.reason or error}"
+            return await self._hear(reader.read)
         finally:
             writer.transport.abort()
 
-    async def _hear(self, reader: asyncio.StreamReader) -> Verdict:
-        try:
-            while True:
-                line = await reader.readline()
-                found = parse_status(line)
-                if found is None:
-                    return False, f"not HTTP: {line[:40]!r}" if line else "closed without an answer"
-                if found[0] >= 200:
-                    return judge_status(*found, self._expect)
-                while (await reader.readline()).strip():  # 1xx: the real answer follows its headers
-                    pass
-        except ValueError:  # a line beyond the reader's limit
-            return False, "not HTTP: a line without an end"
+    async def _hear(self, receive: Callable[[int], Awaitable[bytes]]) -> Verdict:
+        """The first answer that is no 1xx: such a one ends with an empty line."""
+        heard = b""
+        interim = False
+        while True:
+            line, end, rest = heard.partition(b"\n")
+            if not end:
+                chunk = await receive(4096)
+                heard += chunk
+                if len(heard) > LONGEST_LINE_BYTES:
+                    return Verdict(False, "not HTTP: a line without an end")
+                if not chunk:
+                    what = f"not HTTP: {heard[:40]!r}" if heard else "closed without an answer"
+                    return Verdict(False, what)
+                await asyncio.sleep(0)  # one that drips must not hold the loop
+                continue
+            heard = rest
+            if interim:
+                interim = bool(line.strip())
+                continue
+            found = parse_status(line + end)
+            if found is None:
+                return Verdict(False, f"not HTTP: {line[:40]!r}")
+            if found[0] >= 200:
+                return judge_status(*found, self._expect)
+            interim = True

@@ -36,9 +36,9 @@ class ProcessCheck:
 
     def _look(self) -> Verdict:
         if self._known is not None:
-            ok, detail = _judge(self._known)
-            if ok and self._known.is_running():
-                return ok, detail
+            verdict = _judge(self._known)
+            if verdict.ok and self._known.is_running():
+                return verdict
         self._known, found = None, ""
         for process in psutil.process_iter():
             try:
@@ -46,19 +46,19 @@ class ProcessCheck:
                     continue
             except psutil.Error:
                 continue
-            ok, detail = _judge(process)
-            if ok:
+            verdict = _judge(process)
+            if verdict.ok:
                 self._known = process
-                return ok, detail
-            found = found or detail
+                return verdict
+            found = found or verdict.detail
         if not found and not psutil.pid_exists(1):
             raise CannotAsk("processes of others are hidden here; see hidepid= and ProtectProc=")
-        return False, found or f"no process {self._name}"
+        return Verdict(False, found or f"no process {self._name}")
 
 
 def _judge(process: psutil.Process) -> Verdict:
     try:
         why = LIFELESS.get(process.status())
     except psutil.Error:
-        return False, f"pid {process.pid} is gone"
-    return why is None, f"pid {process.pid} {why or 'runs'}"
+        return Verdict(False, f"pid {process.pid} is gone")
+    return Verdict(why is None, f"pid {process.pid} {why or 'runs'}")

@@ -119,6 +119,30 @@ async def question(command: str, within_ms: int) -> Ended:
     return Ended(code, shown(bytes(tail)), boottime_ms() - began_ms)
 
 
+async def printed(argv: list[str], within_ms: int) -> list[bytes]:
+    """The lines that a program prints, without a shell; [] where it cannot be run or hangs."""
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return []
+    try:
+        async with asyncio.timeout(within_ms / 1000):
+            output, _ = await child.communicate()
+    except TimeoutError:
+        return []
+    finally:
+        if child.returncode is None:
+            with suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+    return output.splitlines() if child.returncode == 0 else []
+
+
 async def order(command: str, within_ms: int, output: Path) -> Ended:
     """Runs a command that is to do something. Cancelled, it is left to finish: half done is worse.
 
@@ -157,9 +181,13 @@ def _no_link(path: str, flags: int) -> int:
 
 def shown(tail: bytes) -> str:
     """The end of what a command printed, in one line fit for a terminal and a trap."""
-    text = tail.decode("utf-8", "replace")
-    plain = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(plain.split())[-TAIL_CHARS:]
+    return plain(tail)[-TAIL_CHARS:]
+
+
+def plain(text: bytes) -> str:
+    """One line, without what plays tricks on a terminal."""
+    chars = text.decode("utf-8", "replace")
+    return " ".join("".join(char if char.isprintable() else " " for char in chars).split())
 
 
 def said(ended: Ended) -> str:

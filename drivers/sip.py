@@ -4,6 +4,7 @@
 import asyncio
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.core.model import Answer
@@ -11,7 +12,7 @@ from agent.core.settings import CheckSettings
 from drivers.inquiry import Resolver, Verdict, answer_within, endpoint
 
 PORT = 5060
-T1_MS = 500  # first repeat of a request; sooner where the whole limit is short
+T1_MS = 500  # until the first repeat of a request
 BRANCH = "z9hG4bK"  # section 8.1.1.7
 COMPACT = {"v": "via", "i": "call-id"}
 SCHEMES = ("udp://", "sip:")
@@ -22,10 +23,10 @@ NOT_SERVING = {
     408: "what is behind it does not answer",
     500: "server error",
     502: "what is behind it answers nonsense",
-    503: "draining or overloaded",
     504: "what is behind it does not answer",
 }
 NO_OPTIONS = 501  # section 21.5.2: it lives, and does not know this method
+UNAVAILABLE = 503  # section 21.5.4: it lives, and takes no new work
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,13 @@ def parse_response(packet: bytes) -> Response | None:
 
 def judge_response(response: Response) -> Verdict:
     shown = f"{response.status} {response.reason}".strip()
+    later = f", retry after {response.retry_after}" if response.retry_after else ""
+    if response.status == UNAVAILABLE:
+        return Verdict(True, f"{shown}: draining or overloaded{later}", draining=True)
     why = NOT_SERVING.get(response.status)
     if why is None and 500 <= response.status <= 599 and response.status != NO_OPTIONS:
         why = "server error"
-    if why is None:
-        return True, shown
-    later = f", retry after {response.retry_after}" if response.retry_after else ""
-    return False, f"{shown}: {why}{later}"
+    return Verdict(True, shown) if why is None else Verdict(False, f"{shown}: {why}{later}")
 
 
 def build_options(host: str, port: int, own: tuple[str, int], branch: str, call_id: str) -> bytes:
@@ -121,21 +122,34 @@ class SipCheck:
     async def _exchange(
         self, sock: socket.socket, request: bytes, branch: str, call_id: str
     ) -> Response:
-        """Repeats the request, waiting twice as long each time, until there is a final response."""
-        wait_ms = min(T1_MS, self._timeout_ms // 4)
+        """Repeats the request, waiting twice as long each time, until there is a final response.
+
+        Where the whole limit is shorter than T1 it is sent once: who asks counts several misses.
+        """
         loop = asyncio.get_running_loop()
-        while True:
-            sock.send(request)
-            try:
-                async with asyncio.timeout(wait_ms / 1000):
-                    while True:
-                        response = parse_response(await loop.sock_recv(sock, 65_535))
-                        if (
-                            response is not None
-                            and response.status >= 200
-                            and (response.branch, response.call_id) == (branch, call_id)
-                        ):
-                            return response
-                        await asyncio.sleep(0)  # a flood of others must not hold the loop
-            except TimeoutError:
-                wait_ms *= 2
+        repeat_s = T1_MS / 1000
+        repeat: asyncio.TimerHandle | None = None
+
+        def again() -> None:
+            nonlocal repeat_s, repeat
+            with suppress(OSError):  # a closed port is heard of where the answer is waited for
+                sock.send(request)
+            repeat_s *= 2
+            repeat = loop.call_later(repeat_s, again)
+
+        sock.send(request)
+        if self._timeout_ms > T1_MS:
+            repeat = loop.call_later(repeat_s, again)
+        try:
+            while True:
+                response = parse_response(await loop.sock_recv(sock, 65_535))
+                if (
+                    response is not None
+                    and response.status >= 200
+                    and (response.branch, response.call_id) == (branch, call_id)
+                ):
+                    return response
+                await asyncio.sleep(0)  # a flood of others must not hold the loop
+        finally:
+            if repeat is not None:
+                repeat.cancel()

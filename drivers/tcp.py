@@ -21,6 +21,5 @@ class TcpCheck:
         return await answer_within(self._timeout_ms, self._question)
 
     async def _question(self) -> Verdict:
-        _, writer = await connect(self._resolver, self._timeout_ms)
-        writer.transport.abort()
-        return True, "connected"
+        (await connect(self._resolver, self._timeout_ms)).close()
+        return Verdict(True, "connected")

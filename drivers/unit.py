@@ -14,9 +14,9 @@ ALIVE = frozenset(("active", "reloading", "refreshing"))
 def judge_unit(properties: dict[str, Any]) -> Verdict:
     """A unit that is not there is as dead as one that failed; one that starts is not alive yet."""
     if properties["LoadState"] == "not-found":
-        return False, "there is no such unit"
+        return Verdict(False, "there is no such unit")
     state = properties["ActiveState"]
-    return state in ALIVE, f"{state} ({properties['SubState']})"
+    return Verdict(state in ALIVE, f"{state} ({properties['SubState']})")
 
 
 class UnitCheck:

@@ -28,8 +28,13 @@ snmptrapd        an NMS that acknowledges traps
 keepalived       the VRRP peer and the yardstick
 frr              vrrpd and zebra: the VRRP router that is no keepalived
 dbus             a bus for the systemd driver
+kamailio         the SIP proxy that calls go through
+sip-tester       sipp: callers and a carrier
+ipmitool         fencing by IPMI
+openipmi         ipmi_sim: a BMC to fence by
+apache2-bin      WebDAV: the folder in a cloud
 '
-units='named snmpd snmptrapd snmptrapd.socket keepalived frr'
+units='named snmpd snmptrapd snmptrapd.socket keepalived frr kamailio openipmi'
 
 fail() {
     echo "setup: $1" >&2

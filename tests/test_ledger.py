@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from agent import ledger as ledgers
-from agent.core.model import Alarm, Reading, Record, Severity, StoreFailed, StoreMended
+from agent.core.model import Alarm, Reading, Severity, StoreFailed, StoreMended
+from agent.core.orders import Record
 from agent.ledger import Ledger
 from agent.ports import Unreachable
 from tests.drivers.patience import until

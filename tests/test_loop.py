@@ -8,22 +8,17 @@ import pytest
 
 from agent.clock import now_ms
 from agent.core.engine import AgentCore
-from agent.core.model import (
-    Alarm,
+from agent.core.model import Alarm, Outcome, Severity, SourceFailed, Ticked, Word
+from agent.core.orders import (
     ControlService,
     KeepEpoch,
     LookNames,
-    Outcome,
     Record,
     Reply,
-    Severity,
-    SourceFailed,
     Tell,
     TellKeeper,
-    Ticked,
     UpdateNames,
     VerifyNames,
-    Word,
 )
 from agent.ledger import Ledger
 from agent.loop import Loop, error_word
@@ -95,8 +90,17 @@ class Daemon:
     async def restart(self, within_ms):
         return await self._do("restart", within_ms)
 
+    async def kill(self, within_ms):
+        return await self._do("kill", within_ms)
+
     async def running(self):
         return self.alive
+
+    async def main_pid(self):
+        return 0
+
+    async def last_lines(self, count):
+        return ["the last words"][:count]
 
 
 class Zone:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.core import peer as peers
 from agent.core import rounds, sense
-from agent.core.election import ACTIVE, BACKUP, HOLDING, Kept, rank
+from agent.core.election import ACTIVE, BACKUP, HOLDING, Kept
 from agent.core.guards import OWNER_PRIORITY, priority_now
 from agent.core.keeping import (
     AddressAsked,
@@ -155,3 +155,14 @@ def probe(core: "KeeperCore", group: Kept) -> None:
     group.probe_at = core.now + (PROBE_MS if group.probes == 1 else PROBE_AGAIN_MS)
     core.out += peers.questions(group.config.probed)
     core.out += peers.questions(core.peers[group.active].config.asked)
+
+
+def rank(address: str) -> tuple[int, ...]:
+    """An address as numbers in network order, so that two of one family compare as the RFC asks."""
+    if ":" not in address:
+        return tuple(int(part) for part in address.split("."))
+    head, gap, tail = address.partition("%")[0].partition("::")
+    left = head.split(":") if head else []
+    right = tail.split(":") if tail else []
+    fill = ["0"] * (8 - len(left) - len(right)) if gap else []
+    return tuple(int(part, 16) for part in left + fill + right)

@@ -9,7 +9,8 @@ between, and saying the same twice does no harm.
 from typing import TYPE_CHECKING
 
 from agent.core.election import ROWS
-from agent.core.model import ControlService, Decision, GroupDeed, Outcome
+from agent.core.model import Decision, GroupDeed, Outcome
+from agent.core.orders import ControlService
 from agent.core.role import ACTIVE, Role
 from agent.core.settings import GroupSettings, ServiceSettings
 

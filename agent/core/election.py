@@ -297,6 +297,8 @@ class Kept:
     rule: str = ""
     told: dict[str, int] = field(default_factory=dict)  # rules on record since it changed: when
     ready: bool = False
+    leased: bool = True  # it needs no lease, or this node has it
+    able: bool = False  # a cold standby that could be brought up
     well: bool = False
     why: str = "the agent has not spoken yet"
     order: str = ""
@@ -386,14 +388,3 @@ def down_ms(priority: int, interval_ms: int) -> int:
 def grace_ms(interval_ms: int) -> int:
     """How late an advert must be to count as late: a scheduler's jitter is not a death."""
     return max(15, interval_ms // 10)
-
-
-def rank(address: str) -> tuple[int, ...]:
-    """An address as numbers in network order, so that two of one family compare as the RFC asks."""
-    if ":" not in address:
-        return tuple(int(part) for part in address.split("."))
-    head, gap, tail = address.partition("%")[0].partition("::")
-    left = head.split(":") if head else []
-    right = tail.split(":") if tail else []
-    fill = ["0"] * (8 - len(left) - len(right)) if gap else []
-    return tuple(int(part, 16) for part in left + fill + right)

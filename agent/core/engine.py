@@ -11,45 +11,60 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from agent.core import announcing, naming, network, notice, operate, tending, word
-from agent.core import role as roles
+from agent.core import (
+    announcing,
+    arming,
+    courses,
+    governor,
+    naming,
+    network,
+    notice,
+    operate,
+    paging,
+    playing,
+    proving,
+    tending,
+    word,
+)
 from agent.core.alarm import AlarmBook
 from agent.core.care import Care
 from agent.core.geo import Geo
+from agent.core.governor import Governor
 from agent.core.keeping import PacketRefused
 from agent.core.model import (
-    AgentAction,
     AgentEvent,
     Alarm,
     Asked,
+    Carried,
+    CertificateSaid,
     Checked,
+    CloudSaid,
     ConfigAccepted,
     ConfigRefused,
     Decision,
-    GroupDeed,
-    Health,
-    KeepEpoch,
+    Died,
     KeeperLost,
     KeeperSaid,
+    Lives,
     Outcome,
+    Proved,
     Reading,
-    Record,
     Sampled,
     Severity,
     SourceFailed,
     StoreFailed,
     StoreMended,
-    Tell,
     Ticked,
     Word,
 )
+from agent.core.orders import AgentAction, Record, Tell
+from agent.core.readiness import Readiness
 from agent.core.resource import ResourceWatch
-from agent.core.role import ACTIVE, PROBATION, QUARANTINE, STARTING, Role
-from agent.core.settings import Settings
+from agent.core.role import HELD, PROBATION, Role
+from agent.core.settings import Exclusive, GroupSettings, Settings
 
 TICK_MS = 1000
 KEPT_DECISIONS = 256
-HELD = ("active", "doubt", "giving")
 BACKUP = "backup"
 
 
@@ -58,6 +73,7 @@ class AgentCore:
 
     epochs: what the store holds, by "group:NAME", "owned:NAME", "left:NAME" and "geo:NAME".
     history: by resource, (at_ms, reading) of an earlier life, oldest first. standing: its alarms.
+    proofs: somebody looks for the proofs of readiness; without, services that answer are enough.
     """
 
     def __init__(
@@ -67,6 +83,7 @@ class AgentCore:
         now: int,
         history: dict[str, list[tuple[int, Reading]]] | None = None,
         standing: Sequence[Alarm] = (),
+        proofs: bool = False,
     ) -> None:
         self.settings = settings
         self.now = now
@@ -87,6 +104,9 @@ class AgentCore:
         self.maintenance_until = 0
         self.maintenance_by = ""
         self.pending: list[operate.Pending] = []
+        self.governor = Governor(settings.moves, settings.moves_in_ms, settings.moves_share_pct)
+        self.arming = arming.arms(settings)
+        self.fence_again: dict[str, int] = {}  # node -> not before
         self.packets: dict[str, tuple[int, int]] = {}  # kind -> (count, when it last grew)
         self.wrong_since: dict[tuple[str, str], int] = {}  # (alarm kind, subject)
         self.calm_at: dict[tuple[str, str], int] = {}  # the same: when nothing new means over
@@ -99,23 +119,32 @@ class AgentCore:
         self._ops: dict[int, tuple[str, Any]] = {}
         self._next_op = 0
         self._tick_at = now
+        self.local_minute = -1  # of the day, as people here count it; -1 not known
         self.words: dict[str, Word] = {}
         self.words_ms = now  # when they were last thought over
         self.roles: dict[str, Role] = {}
         for group in settings.own_groups():
-            cares = [
-                Care(group.name, service, partial(tending.order, self), group.standby.value)
-                for service in group.services
-            ]
-            role = self.roles[group.name] = Role(group, cares)
-            role.epoch = role.ceiling = epochs.get(f"group:{group.name}", 0)
-            if epochs.get(f"owned:{group.name}", 0) > epochs.get(f"left:{group.name}", 0):
-                role.state = PROBATION  # it owned the group and never let go: it fell
+            self.roles[group.name] = self._role(group, epochs, proofs)
         for alarm in standing:  # whoever was told of it must hear of its end
             self.alarms.restore(alarm, now)
             network.recall(self, alarm)
         for name, geo in self.geos.items():
             geo.epoch = epochs.get(f"geo:{name}", 0)
+
+    def _role(self, group: GroupSettings, epochs: dict[str, int], proofs: bool) -> Role:
+        order = partial(tending.order, self)
+        cares = [Care(group.name, it, order, group.standby.value) for it in group.services]
+        for care in cares:
+            care.alone = group.exclusive is not Exclusive.SEGMENT
+        role = Role(group, cares)
+        role.epoch = role.ceiling = epochs.get(f"group:{group.name}", 0)
+        role.stored = {mark: epochs.get(f"{mark}:{group.name}", 0) for mark in role.stored}
+        if role.owned_last:
+            role.state = PROBATION  # it owned the group and never let go: it fell
+            role.marks.append("fell")
+        if proofs:
+            role.readiness = Readiness(group)
+        return role
 
     # ------------------------------------------------------------ the two calls
 
@@ -125,12 +154,19 @@ class AgentCore:
         out: list[AgentAction] = []
         self.out = out
         if _HANDLERS[type(event)](self, event) is not False:
+            governor.watch(self)
+            for role in self.roles.values():
+                courses.advance(self, role)
+                playing.leave(self, role)
+            if self.pending:
+                operate.settle(self)
             word.speak(self)
         return out
 
     def deadline(self) -> int:
         """When to feed `Ticked` next."""
-        return self._tick_at
+        leases = (role.lease_until_ms for role in self.roles.values() if role.way.claims)
+        return min([self._tick_at, *(until for until in leases if until > self.now)])
 
     # ------------------------------------------------------------ what all handlers use
 
@@ -170,6 +206,16 @@ class AgentCore:
         """Whether maintenance is on."""
         return self.now < self.maintenance_until
 
+    def window_open(self, role: Role) -> bool:
+        """Whether a failback is allowed at this time of the day."""
+        begin, end = role.settings.failback_window
+        if begin == end:
+            return True
+        if self.local_minute < 0:
+            return False
+        inside = self.local_minute - begin
+        return inside % 1440 < (end - begin) % 1440
+
     def owner(self, group: str) -> str:
         """The node, or the plain peer's address, that is known to have the group; "" if none."""
         said = self.keeper
@@ -192,10 +238,11 @@ class AgentCore:
         for group in groups:
             owner = self.owner(group)
             if owner in self.settings.nodes and self.settings.nodes[owner].site == site:
-                return self._serves(group, owner)
+                return self.serves(group, owner)
         return False
 
-    def _serves(self, group: str, owner: str) -> bool:
+    def serves(self, group: str, owner: str) -> bool:
+        """Whether `group` is seen to answer on `owner`, which has it."""
         role = self.roles.get(group)
         if owner == self.settings.node:
             return role is not None and role.serves_well(self.now)
@@ -207,182 +254,77 @@ class AgentCore:
         what, subject = self._ops.pop(event.op_id, ("", None))
         if not what:
             return False  # late, or of an earlier life: it answers nothing that is asked now
-        if what == "observed":
-            naming.observed(self, subject, event)
-            return False
-        self.note("outcome", what, event.detail or "", op_id=event.op_id, ok=event.ok)
-        if what == "service" and subject.op_id == event.op_id:
-            subject.detail = event.detail or subject.detail
-            ok = event.ok
-            if subject.state == "stopping" and "running" in event.facts:  # it was looked at
-                ok = event.facts["running"] is False
-            tending.fire_care(
-                self, subject, "done" if ok else "unknown" if ok is None else "failed"
-            )
-        elif what == "ceiling":
-            role, ceiling = subject
-            role.storing = 0
-            role.store_at = 0 if event.ok else self.now + word.STORE_AGAIN_MS
-            if event.ok:
-                role.ceiling = max(role.ceiling, ceiling)
-        elif what == "geo" and subject.op_id == event.op_id:
-            naming.outcome(self, subject, event)
-        elif what == "announce":
-            announcing.ended(self, subject, event)
-        return True
+        if what not in _UNWRITTEN:
+            self.note("outcome", what, event.detail or "", op_id=event.op_id, ok=event.ok)
+        hear = _OUTCOMES.get(what)
+        if hear is not None:
+            hear(self, subject, event)
+        return what != "observed"
 
-    # ------------------------------------------------------------ the keeper
-
-    def _keeper_said(self, event: KeeperSaid) -> bool | None:
-        before, self.keeper, self.keeper_ms = self.keeper, event, self.now
-        if self.keeper_lost or before is None:
-            self.keeper_lost = ""
-            self.clear_alarm("keeper-lost", "keeper", "it is back")
-        for decision in event.decisions:
-            if decision.machine != "packets":
-                self.decided(decision)
-        network.noticed(self, before, event)
-        changed = before is None or before.groups != event.groups or before.peers != event.peers
-        if not changed and not event.decisions:
-            return False
-        for name, role in self.roles.items():
-            deed = event.groups.get(name)
-            if deed is None:
-                continue
-            if before is None and deed.tenure:
-                role.epoch = deed.epoch  # this keeper served before this agent was started
-            self._hear_deed(role, deed)
-            announcing.heard(self, role, deed, event.decisions)
-            self._settle_standby(role)
-        operate.settle(self)
-        return True
-
-    def _hear_deed(self, role: Role, deed: GroupDeed) -> None:
-        role.deed_state, role.deed_active = deed.state, deed.active
-        role.orphaned = deed.orphaned
-        role.epoch = max(role.epoch, deed.epoch)
-        if deed.state in HELD:
-            self.fire_role(role, "took")
-            role.last_owner = self.settings.node
-            return
-        if role.state == ACTIVE:
-            self.fire_role(role, "left")
-        if role.plain_active():
-            self._tell_move(role, deed.active)  # it cannot say so itself
-        role.last_owner = deed.active or role.last_owner
-
-    def _settle_standby(self, role: Role) -> None:
-        """What a node without the addresses has to do: come up, or go down again."""
-        assert self.keeper is not None
-        name, me = role.settings.name, self.settings.node
-        wanted = any(
-            peer.state == "alive" and peer.wanted.get(name) == me
-            for peer in self.keeper.peers.values()
-        )
-        if role.orphaned:
-            self.fire_role(role, "orphaned")
-        elif wanted or role.order == "take":
-            self.fire_role(role, "wanted")
-        elif role.state == STARTING and role.deed_active not in ("", me):
-            self.fire_role(role, "served")
-
-    def _keeper_gone(self, event: KeeperLost) -> None:
-        self.keeper_lost = event.why
-        self.raise_alarm("keeper-lost", "keeper", event.why)
+    def _stored(self, reserved: tuple[Role, int], event: Outcome) -> None:
+        role, ceiling = reserved
+        role.storing = 0
+        role.store_at = 0 if event.ok else self.now + word.STORE_AGAIN_MS
+        if event.ok:
+            role.ceiling = max(role.ceiling, ceiling)
 
     def fire_role(self, role: Role, event: str) -> None:
-        """One event into a group's table, with its record."""
-        role.now = self.now
-        before = role.state
-        choice = roles.TABLE.choose(before, event, role)
-        row = choice.row
-        if row is None:
-            return
-        role.state = row.next or before
-        role.rule = row.rule
-        name = role.settings.name
-        if not row.quiet:
-            self.decided(
-                Decision(
-                    f"role {name}",
-                    row.rule,
-                    before,
-                    role.state,
-                    row.why,
-                    {"keeper": role.deed_state, "epoch": role.epoch, "orphaned": role.orphaned},
-                    tuple(choice.rejected),
-                )
-            )
-        for effect in choice.effects:
-            effect(role)
-        while role.marks:
-            mark = role.marks.pop(0)
-            op_id = self.begin("mark", role)
-            self.note("intent", f"group {name}", f"{mark} epoch {role.epoch}", op_id=op_id)
-            self.out.append(KeepEpoch(op_id, f"{mark}:{name}", role.epoch))
-        if role.state == ACTIVE and before != ACTIVE:
-            self._tell_move(role, self.settings.node)
-        if role.state == QUARANTINE:
-            self.raise_alarm("group-quarantined", f"group {name}", row.why)
-        elif before == QUARANTINE:
-            self.clear_alarm("group-quarantined", f"group {name}", row.why)
-
-    def _tell_move(self, role: Role, to: str) -> None:
-        if role.last_owner in ("", to):
-            return
-        under = "" if role.plain_active() else f" under epoch {role.epoch}"
-        text = f"from {role.called(role.last_owner)} to {role.called(to)}{under}"
-        self.raise_alarm("group-moved", f"group {role.settings.name}", text)
+        """One event into a group's table."""
+        playing.fire_role(self, role, event)
 
     # ------------------------------------------------------------ time
 
-    def _ticked(self, _: Ticked) -> bool | None:
+    def _ticked(self, event: Ticked) -> bool | None:
+        self.local_minute = event.local_minute
         if self.now < self._tick_at:
-            return None
+            return None  # a lease ends: the groups' ways see that
         notice.watch_self(self, self.now - self._tick_at)
         self._tick_at = self.now + TICK_MS
         for alarm in self.alarms.settle(self.now):
             self.note("alarm", alarm.subject, f"cleared: {alarm.text}", id=alarm.alarm_id)
             self.out.append(Tell(alarm))
         for role in self.roles.values():
-            self._tick_role(role)
+            playing.tick_role(self, role)
+            proving.watch(self, role)
         for geo in self.geos.values():
             if geo.late_at and self.now >= geo.late_at:
                 naming.fire_geo(self, geo, "late")
         naming.observe(self)
         notice.watch_time(self)
+        arming.watch(self)
         if self.keeper is not None:
             network.watch(self, self.keeper)
-        operate.settle(self)
         return None
 
-    def _tick_role(self, role: Role) -> None:
-        role.maintenance = self.maintained()
-        announcing.watch(self, role)
-        for care in role.cares:
-            if role.state == ACTIVE and care.state == "off":
-                tending.fire_care(self, care, "serving")
-            if care.state in ("fresh", "well"):
-                tending.judge(self, care)  # what was let be during maintenance, or known before
-            if care.late_at and self.now >= care.late_at:
-                tending.fire_care(self, care, "late")
-        if role.state == PROBATION:
-            well = all(c.well and c.health(self.now) is Health.UP for c in role.cares) or role.cold
-            if not well:
-                role.proven_since = 0
-            elif not role.proven_since:
-                role.proven_since = self.now
-            if role.proven_since and self.now - role.proven_since >= role.settings.probation_ms:
-                self.fire_role(role, "proven")
 
-
+_UNWRITTEN = frozenset(("observed", "sessions"))  # asked all the time, and nothing is changed
+_OUTCOMES: dict[str, Any] = {
+    "observed": naming.observed,
+    "sessions": courses.counted,
+    "service": tending.controlled,
+    "ceiling": AgentCore._stored,
+    "geo": naming.outcome,
+    "announce": announcing.ended,
+    "way": courses.outcome,
+    "hook": courses.hook_ended,
+    "kill": courses.killed,
+    "facts": paging.gathered,
+    "fence": arming.ended,
+    "fence-test": arming.tested,
+}
 _HANDLERS: dict[type, Any] = {
     Sampled: notice.sampled,
     SourceFailed: notice.source_failed,
     Checked: tending.checked,
+    Died: tending.died,
+    Lives: tending.lives,
+    Proved: proving.proved,
+    Carried: proving.proved,
+    CloudSaid: proving.cloud_said,
+    CertificateSaid: proving.certificate_said,
     Outcome: AgentCore._outcome,
-    KeeperSaid: AgentCore._keeper_said,
-    KeeperLost: AgentCore._keeper_gone,
+    KeeperSaid: playing.keeper_said,
+    KeeperLost: playing.keeper_gone,
     PacketRefused: network.packet_refused,
     Asked: operate.asked,
     ConfigRefused: notice.config_refused,

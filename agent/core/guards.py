@@ -30,7 +30,12 @@ OWNER_PRIORITY = 255  # RFC 9568 5.2.4
 
 def priority_now(group: Kept) -> int:
     """The priority to advertise: an owner that is not fit ranks below everybody."""
-    return group.config.priority if group.ready else UNFIT_PRIORITY
+    return group.config.priority if fit(group) else UNFIT_PRIORITY
+
+
+def fit(group: Kept) -> bool:
+    """Ready by the agent's word, and with the lease where it needs one."""
+    return group.ready and group.leased
 
 
 def candidate(k: "KeeperCore") -> str:
@@ -48,7 +53,7 @@ def wanted(k: "KeeperCore") -> str:
     group = k.group
     if group.state == GIVING:
         return group.taker
-    if group.state != ACTIVE or not (group.order == "give" or not group.ready):
+    if group.state != ACTIVE or not (group.order == "give" or not fit(group)):
         return ""
     names = (group.order_to,) if group.order == "give" and group.order_to else group.config.peers
     alive = (name for name in names if name in k.peers and k.peers[name].state == peers.ALIVE)
@@ -163,9 +168,9 @@ def _ready_claimer(k: "KeeperCore") -> bool:
 
 
 def may_take(group: Kept) -> bool:
-    """Ready by the agent's word, and with an epoch left that is stored safely."""
+    """Fit, and with an epoch left that is stored safely."""
     stored = max(group.epoch, group.epoch_seen) < group.ceiling
-    return group.ready and stored and not group.stopping
+    return fit(group) and stored and not group.stopping
 
 
 def noted(times_ms: list[int], now: int) -> list[int]:
@@ -212,7 +217,8 @@ GUARDS: dict[str, Callable[["KeeperCore"], bool]] = {
         and k.event.node == k.group.active
     ),
     "ready": lambda k: may_take(k.group),
-    "fit": lambda k: k.group.ready,
+    "fit": lambda k: fit(k.group),
+    "leased": lambda k: k.group.leased,
     "self_late": lambda k: k.group.self_late,
     "active_known": lambda k: k.group.active in k.peers,
     "can_ask": lambda k: bool(k.group.config.peers),

@@ -10,7 +10,7 @@ because *we* slept says nothing about a peer.
 
 from typing import Any
 
-from agent.core import adverts, rounds, sense, speech
+from agent.core import adverts, leasing, rounds, sense, speech
 from agent.core import peer as peers
 from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, HOLDING, INIT, Kept
 from agent.core.keeping import (
@@ -31,6 +31,7 @@ from agent.core.keeping import (
     Woken,
     WordGiven,
 )
+from agent.core.lease import Lease
 from agent.core.model import Decision
 from agent.core.moves import TABLE
 from agent.core.peer import Peer, PeerContext
@@ -46,6 +47,8 @@ class KeeperCore:
     adverts_from: our own addresses that adverts leave from; the peers are told.
     """
 
+    lease = Lease
+
     def __init__(self, config: Keeping, now: int, adverts_from: tuple[str, ...] = ()) -> None:
         self.adverts_from = adverts_from
         self.config: Keeping = config
@@ -53,6 +56,7 @@ class KeeperCore:
         self.out: list[KeeperAction] = []
         self.event: KeeperEvent = Woken(now)
         self.groups = {name: Kept(group) for name, group in config.groups.items()}
+        self.leases = leasing.begun(self)
         self.peers: dict[str, Peer] = {name: Peer(peer) for name, peer in config.peers.items()}
         self.group: Kept = Kept(_NOBODY) if not self.groups else next(iter(self.groups.values()))
         self.links: dict[str, bool] = {}
@@ -107,6 +111,8 @@ class KeeperCore:
         self.out = out
         if now - self.word_ms > self._hold_ms:
             rounds.watch_agent(self)
+        if self.leases.by_group:
+            leasing.look(self)
         if event.__class__ is not Woken and self._awake:
             rounds.notice_pause(self)
         _HANDLERS[type(event)](self, event)
@@ -129,8 +135,10 @@ class KeeperCore:
             for due in (peer.gap_at, peer.call_at):
                 if due and due < at:
                     at = due
-        due = sense.deadline(self)
-        return due if due and due < at else at
+        for due in (sense.deadline(self), self.leases.deadline()):
+            if due and due < at:
+                at = due
+        return at
 
     def behind(self) -> bool:
         """Something was due long ago: what is fed now lay in a queue while we slept."""
@@ -249,7 +257,10 @@ class KeeperCore:
             return
         if event.fresh:
             sense.spoken_to(self, event)
-        if event.kind == "ask":
+            leasing.spoken(self, event.node)
+        if event.kind.startswith("lease-"):
+            leasing.heard(self, event)
+        elif event.kind == "ask":
             rounds.asked(self, event)
         elif event.kind == "answer":
             rounds.answered(self, peer, event)
@@ -323,9 +334,10 @@ class KeeperCore:
             group = self.groups.get(name)
             if group is None:
                 continue
-            if (group.ready, group.well) != (word.ready, word.well):
+            if (group.ready, group.well, group.able) != (word.ready, word.well, word.able):
                 self.beat_due = True
-            group.ready, group.well, group.why = word.ready, word.well, word.why
+            group.ready, group.well, group.able = word.ready, word.well, word.able
+            group.why = word.why
             group.order, group.order_to = word.order, word.to
             group.ceiling = word.ceiling
             self.see_epoch(group, word.epoch)
@@ -333,6 +345,7 @@ class KeeperCore:
                 group.epoch = group.epoch_seen = group.epoch_seen + 1  # adopted: a new word for it
                 self.report_due = True
             self.fire(group, "word")
+        leasing.word(self, event.words)
 
     def _told(self, event: Told) -> None:
         if event.what == "restart":
@@ -344,20 +357,6 @@ class KeeperCore:
             self.fire(group, "stop")
         self.beat_due = True
 
-    def _due(self, group: Kept) -> None:
-        now = self.now
-        if group.advert_at and now >= group.advert_at:
-            self.fire(group, "advert_due")
-        if group.late_at and now >= group.late_at:
-            self.fire(group, "late")
-        if group.down_at and now >= group.down_at:
-            self.fire(group, "down")
-        if group.probe_at and now >= group.probe_at:
-            adverts.probe(self, group)
-        if group.defend_at and now >= group.defend_at:
-            group.defend_at = 0
-            self.fire(group, "defend_due")
-
     def _woken(self, event: Woken) -> None:
         now = self.now
         self._awake = True
@@ -368,7 +367,8 @@ class KeeperCore:
                 if group.plugged and not group.stopping:
                     self.fire(group, "start")
                 continue
-            self._due(group)
+            rounds.due(self, group)
+        leasing.due(self)
         if sense.due(self):
             rounds.settle_doubts(self)
         for peer in self.peers.values():

@@ -46,8 +46,9 @@ class PeerHeard:
     """A signed packet of a peer, its signature and counter already found good.
 
     role: keeper agent. path: index of the network it came by. kind: beat ask answer handover
-    taken yielded claim. fresh: the sender knows our present boot, so that this cannot be a replay;
-    an `ask` may be answered without, nothing else may be believed. body: as `kind` says.
+    taken yielded claim lease-ask lease-vote lease-end. fresh: the sender knows our present boot, so
+    that this cannot be a replay; an `ask` may be answered without, nothing else may be believed.
+    body: as `kind` says.
     """
 
     node: str
@@ -228,6 +229,20 @@ class Sense:
 
 
 @dataclass(slots=True)
+class Remember:
+    """Before anything that follows: what the next keeper on this machine must know of leases."""
+
+    memory: bytes
+
+
+@dataclass(slots=True)
+class StopServices:
+    """The lease is over: kill what runs of the group, whether the agent lives or not."""
+
+    group: str
+
+
+@dataclass(slots=True)
 class Report:
     """To the agent: the state of everything, and the decisions since the last report."""
 
@@ -248,6 +263,8 @@ KeeperAction = (
     | SendPeer
     | AskNeighbour
     | Sense
+    | Remember
+    | StopServices
     | Report
     | Finish
 )
@@ -299,8 +316,25 @@ class KeptPeer:
 
 
 @dataclass(slots=True)
+class LeaseTerms:
+    """Who votes on a group that must never run twice. nodes: those that may hold it, as preferred.
+
+    fence: a node that does not answer is switched off, and owning the group last proves nothing.
+    """
+
+    nodes: tuple[str, ...]
+    voters: tuple[str, ...]
+    lease_ms: int
+    fence: bool = False
+
+
+@dataclass(slots=True)
 class Keeping:
-    """Everything that the keeper's core is configured with."""
+    """Everything that the keeper's core is configured with.
+
+    leases: by group, all that this node has a vote on. memory: what `Remember` last gave on this
+    machine since it was started, drawn in by the shell; None: nothing yet.
+    """
 
     node: str
     boot: int  # random, drawn by the shell at each start of the process
@@ -313,3 +347,5 @@ class Keeping:
     report_ms: int = 700  # to the agent; at once at each change
     asks: int = 3  # how often a silent peer is asked, in every way, before it is believed gone
     ask_gap_ms: int = 25
+    leases: dict[str, LeaseTerms] = field(default_factory=dict)
+    memory: bytes | None = None

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
-from agent.core.keeping import Keeping, KeptGroup, KeptPeer, Router
+from agent.core.keeping import Keeping, KeptGroup, KeptPeer, LeaseTerms, Router
 
-VERSION = 2
+VERSION = 3
 
 MACVLAN = re.compile(r"sp(\d+)v([46])-(\d+)")
 
@@ -92,7 +92,7 @@ class KitGroup:
     prepare: sent once when the keeper starts (macvlans, down and silent). before: what an earlier
     hand-over left, removed; sent before `take`, but not when that only refreshes. park: the
     addresses on `lo`, with a lifetime, for answers under way; sent before `release`; () without a
-    drain.
+    drain. stops: commands that kill what runs of a group that must never run twice; else ().
     """
 
     addresses: tuple[KitAddress, ...]
@@ -106,6 +106,7 @@ class KitGroup:
     before: tuple[Batch, ...] = ()
     park: tuple[Batch, ...] = ()
     silent: tuple[str, ...] = ()  # interfaces that must answer ARP for their own addresses alone
+    stops: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,16 @@ def _kit(value: dict[str, Any]) -> Kit:
 def _keeping(value: dict[str, Any]) -> Keeping:
     groups = {name: _kept_group(group) for name, group in value["groups"].items()}
     peers = {name: _kept_peer(peer) for name, peer in value["peers"].items()}
-    return _made(Keeping, value, groups=groups, peers=peers, sources=dict(value["sources"]))
+    leases = {name: _terms(terms) for name, terms in value["leases"].items()}
+    sources = dict(value["sources"])
+    return _made(
+        Keeping, value, groups=groups, peers=peers, sources=sources, leases=leases, memory=None
+    )
+
+
+def _terms(value: dict[str, Any]) -> LeaseTerms:
+    nodes, voters = tuple(value["nodes"]), tuple(value["voters"])
+    return _made(LeaseTerms, value, nodes=nodes, voters=voters)
 
 
 def _kept_group(value: dict[str, Any]) -> KeptGroup:
@@ -249,6 +259,7 @@ def _group(value: dict[str, Any]) -> KitGroup:
         before=_all(_batch, value["before"]),
         park=_all(_batch, value["park"]),
         silent=tuple(value["silent"]),
+        stops=tuple(tuple(words) for words in value["stops"]),
     )
 
 

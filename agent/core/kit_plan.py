@@ -3,9 +3,15 @@
 
 from ipaddress import ip_address, ip_interface
 
-from agent.core.keeping import Keeping, KeptGroup, KeptPeer, Router
+from agent.core.keeping import Keeping, KeptGroup, KeptPeer, LeaseTerms, Router
 from agent.core.kit import KitAddress, KitPeer, KitRouter, Link, macvlan_name
-from agent.core.settings import AddressSettings, GroupSettings, NodeSettings, Settings
+from agent.core.settings import (
+    AddressSettings,
+    Exclusive,
+    GroupSettings,
+    NodeSettings,
+    Settings,
+)
 from agent.core.vrrp_wire import GROUPS
 
 FIRST_PRIORITY = 200  # below 255, which is for an address owner (RFC 9568 5.2.4)
@@ -99,7 +105,23 @@ def keeping_of(settings: Settings, host: Host) -> Keeping:
         peers={name: _kept_peer(node, host) for name, node in others.items()},
         sources={path: node.name for node in settings.nodes.values() for path in node.paths},
         ask_gap_ms=min([LONGEST_ASK_MS, *(max(SHORTEST_ASK_MS, it.advert_ms) for it in own)]),
+        leases=leases_of(settings),
     )
+
+
+def leases_of(settings: Settings) -> dict[str, LeaseTerms]:
+    """By group, all that this node has a vote on: its own groups, or as a witness every lease."""
+    witnesses = tuple(name for name, node in settings.nodes.items() if node.witness)
+    found: dict[str, LeaseTerms] = {}
+    for group in settings.groups.values():
+        if group.exclusive is Exclusive.SEGMENT:
+            continue
+        fence = group.exclusive is Exclusive.FENCE
+        voters = group.nodes if fence else (*group.nodes, *witnesses)
+        if settings.node in voters:
+            fence = fence or any(settings.nodes[name].fence for name in group.nodes)
+            found[group.name] = LeaseTerms(group.nodes, voters, group.lease_ms, fence)
+    return found
 
 
 def _kept_group(group: GroupSettings, host: Host) -> KeptGroup:

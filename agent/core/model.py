@@ -53,6 +53,21 @@ class Answer:
     ok: bool | None
     detail: str = ""
     took_ms: int = 0
+    draining: bool = False  # it lives and takes no new work (SIP, HTTP 503): DEGRADED, not DOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One thing that a standby must show. ok None: it could not be looked at.
+
+    name: settings status status-load licence unit ports room versions clock hooks rehearsal drift.
+    left_ms: until it ends by itself (a licence), None: never.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str = ""
+    left_ms: int | None = None
 
 
 # ---------------------------------------------------------------- events into the agent's core
@@ -96,6 +111,80 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Died:
+    """A service's main process is gone (pidfd_open(2)). status: as far as it is known, for people.
+
+    pid: whose death this is, so that one long replaced changes nothing.
+    """
+
+    group: str
+    service: str
+    pid: int
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """A service's main process was found. pid: 0 where there is none."""
+
+    group: str
+    service: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A round of looking at what a standby of `group` needs, on this node."""
+
+    group: str
+    proofs: tuple[Proof, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What is carried for a group, as this node knows it.
+
+    peers: the other nodes -> how their copies stand. status_age_ms: of the freshest 'current
+    status' that this node holds, by the clock of the node that wrote it; None: it has none.
+    status_epoch: under which it was written.
+    """
+
+    group: str
+    peers: dict[str, "Copy"]
+    settings_ok: bool | None = None  # ours equal the primary's; None: no primary was heard
+    detail: str = ""
+    status_age_ms: int | None = None
+    status_epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A peer's copy of a group's settings and status. seen_ms: when it last said so, our clock."""
+
+    ok: bool
+    detail: str
+    seen_ms: int
+    status_epoch: int = 0
+    status_origin_ms: int = 0  # wall clock of the writer
+
+
+@dataclass(frozen=True, slots=True)
+class CloudSaid:
+    """How the second copy of a group's settings stands. ok: up to date."""
+
+    group: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSaid:
+    """This node's certificate, or its authority's, ends in so many days."""
+
+    days_left: float
+
+
+@dataclass(frozen=True, slots=True)
 class GroupDeed:
     """What the keeper says of one group: the truth about addresses on this node.
 
@@ -110,6 +199,8 @@ class GroupDeed:
     active: str = ""
     rule: str = ""
     tenure: int = 0
+    lease: str = ""  # "" it needs none, held, asked, refused, lost; see core.lease
+    lease_until_ms: int = 0  # held: till then, on this machine's clock; 0: without an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +209,7 @@ class PeerDeed:
 
     groups: name -> (state, ready); of an owner, whether its services answer. wanted: group -> the
     node that the peer hands it over to, or would, were that node ready. lost_paths: indexes of its
-    paths by which it is not heard, while it is by another one.
+    paths by which it is not heard, while it is by another one. able: groups that it could bring up.
     """
 
     state: str
@@ -126,6 +217,7 @@ class PeerDeed:
     groups: dict[str, tuple[str, bool]] = field(default_factory=dict)
     wanted: dict[str, str] = field(default_factory=dict)
     lost_paths: tuple[int, ...] = ()
+    able: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +281,25 @@ class StoreMended:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """A deadline that the core asked for has come. wall_s: for text to people only."""
+    """A deadline that the core asked for has come. wall_s: for text to people only.
+
+    local_minute: of the day, by the wall clock here, for windows that people chose; -1 not known.
+    """
 
     wall_s: float = 0.0
+    local_minute: int = -1
 
 
 AgentEvent = (
     Sampled
     | SourceFailed
     | Checked
+    | Died
+    | Lives
+    | Proved
+    | Carried
+    | CloudSaid
+    | CertificateSaid
     | Outcome
     | KeeperSaid
     | KeeperLost
@@ -229,9 +331,6 @@ class Decision:
     rejected: tuple[tuple[str, str], ...] = ()
 
 
-# ---------------------------------------------------------------- actions out of the agent's core
-
-
 @dataclass(frozen=True, slots=True)
 class Word:
     """What the agent tells the keeper of one group.
@@ -239,7 +338,9 @@ class Word:
     ready: this node may own it. order: "" (as the rules say), "give" (hand over to `to`, or to any
     ready peer), "take" (ask the active one to hand over to us). ceiling: the highest epoch that is
     safely stored, so that the keeper may use up to it without a disk. epoch: the highest seen.
-    well: the services answer, as far as is known; only an owner's matters.
+    well: the services answer, as far as is known; only an owner's matters. able: a cold standby
+    could be brought up. claim: this node wants the group's lease, or to keep it. last: by what is
+    stored here it owned the group last. fenced: nodes that are proven to be off.
     """
 
     ready: bool
@@ -249,81 +350,10 @@ class Word:
     epoch: int = 0
     why: str = ""
     well: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class TellKeeper:
-    """Sent at once, and repeated by the shell as the agent's beat."""
-
-    words: dict[str, Word]
-
-
-@dataclass(frozen=True, slots=True)
-class ControlService:
-    """verb: start stop restart status."""
-
-    op_id: int
-    group: str
-    service: str
-    verb: str
-    within_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class KeepEpoch:
-    """Store `ceiling` for `name` safely (fsync); a lower one than stored changes nothing.
-
-    Outcome.ok is True only when it is on disk.
-    """
-
-    op_id: int
-    name: str
-    ceiling: int
-
-
-@dataclass(frozen=True, slots=True)
-class LookNames:
-    """Ask the primary for the epoch in the zone. Outcome.facts: {"epoch": int}."""
-
-    op_id: int
-    geo: str
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateNames:
-    """Send the world to `site`: compare-and-swap on the zone's epoch (RFC 2136 prerequisites).
-
-    Outcome.facts: {"rcode": str, "epoch": int seen afterwards, "took_ms": int}.
-    """
-
-    op_id: int
-    geo: str
-    site: str
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyNames:
-    """Ask every name server what it says now.
-
-    Outcome.facts: {"servers": {address: {"serial", "ok", "detail"}}}.
-    """
-
-    op_id: int
-    geo: str
-    site: str
-
-
-@dataclass(frozen=True, slots=True)
-class ObserveNames:
-    """Where do the name servers send the world, with nothing to change?
-
-    Outcome.facts: {"epoch": int, "site": str, "servers": as VerifyNames of that site}; site "" if
-    what they say is no site's.
-    """
-
-    op_id: int
-    geo: str
+    able: bool = False
+    claim: bool = False
+    last: bool = False
+    fenced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,44 +366,3 @@ class Alarm:
     severity: Severity
     text: str
     raised_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Store the alarm, spool its trap to every NMS, show it."""
-
-    alarm: Alarm
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A line for the journal. kind: decision intent outcome alarm operator config keeper."""
-
-    kind: str
-    subject: str
-    text: str
-    detail: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """To the operator. ok None: progress; the request ends with True or False."""
-
-    request_id: int
-    ok: bool | None
-    text: str
-    detail: dict[str, Any] = field(default_factory=dict)
-
-
-AgentAction = (
-    TellKeeper
-    | ControlService
-    | KeepEpoch
-    | LookNames
-    | UpdateNames
-    | VerifyNames
-    | ObserveNames
-    | Tell
-    | Record
-    | Reply
-)

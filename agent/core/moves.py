@@ -8,7 +8,7 @@ changes the group's timers and appends actions. None sets a state: rows do.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.core import giving, holding, listening
+from agent.core import giving, holding, leasing, listening
 from agent.core.election import ROWS, STATES
 from agent.core.guards import GUARDS
 from agent.core.table import Table
@@ -70,4 +70,4 @@ EFFECTS: dict[str, Callable[["KeeperCore"], None]] = {
     "tell_peers": giving.tell_peers,
 }
 
-TABLE: "Table[KeeperCore]" = Table("group", STATES, ROWS, GUARDS, EFFECTS)
+TABLE: "Table[KeeperCore]" = Table("group", STATES, leasing.ROWS + ROWS, GUARDS, EFFECTS)

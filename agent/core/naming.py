@@ -5,16 +5,8 @@ from typing import TYPE_CHECKING
 
 from agent.core import geo as geos
 from agent.core.geo import Geo
-from agent.core.model import (
-    Decision,
-    KeepEpoch,
-    LookNames,
-    ObserveNames,
-    Outcome,
-    Reply,
-    UpdateNames,
-    VerifyNames,
-)
+from agent.core.model import Decision, Outcome
+from agent.core.orders import KeepEpoch, LookNames, ObserveNames, Reply, UpdateNames, VerifyNames
 
 if TYPE_CHECKING:
     from agent.core.engine import AgentCore
@@ -24,6 +16,8 @@ OBSERVE_EVERY_MS = 60_000
 
 def outcome(core: "AgentCore", geo: Geo, event: Outcome) -> None:
     """What a step brought, into the table."""
+    if geo.op_id != event.op_id:
+        return
     geo.detail = event.detail
     geo.zone_epoch = max(geo.zone_epoch, int(event.facts.get("epoch", 0)))
     servers = event.facts.get("servers")

@@ -244,8 +244,8 @@ def _watch_group(core: "AgentCore", said: KeeperSaid, role: Role) -> None:
     }
     holders = [n for n, p in others.items() if p.groups.get(group, ("", False))[0] == "active"]
     here = role.state == ACTIVE
-    ready = any(p.groups.get(group, ("", False))[1] for p in others.values())
-    alone = here and len(role.settings.nodes) > 1 and not role.cold and not ready
+    ready = any(p.groups.get(group, ("", False))[1] or group in p.able for p in others.values())
+    alone = here and len(role.settings.nodes) > 1 and not ready
     subject = f"group {group}"
     lasting(core, "group-without-owner", subject, not core.owner(group), UNOWNED_MS,
              f"no node that is heard serves it; this one cannot: {role.word.why or 'it may soon'}",

@@ -3,11 +3,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from agent.core import announcing
+from agent.core import announcing, arming, courses, governor
+from agent.core.bringing import DRAINING, SERVING
 from agent.core.geo import IDLE, Geo
-from agent.core.model import Asked, Reply
+from agent.core.model import Asked
 from agent.core.naming import fire_geo
+from agent.core.orders import Reply
 from agent.core.role import ACTIVE, QUARANTINE, Role
+from agent.core.settings import Failback
 from agent.core.tending import fire_care
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ FORCE_MS = 60_000
 class Pending:
     """A move that was begun for an operator and has not been seen to end."""
 
-    __slots__ = ("began_ms", "group", "request_id", "to", "until_ms")
+    __slots__ = ("began_ms", "group", "request_id", "shown", "to", "until_ms")
 
     def __init__(self, request_id: int, group: str, to: str, began_ms: int, until_ms: int) -> None:
         self.request_id = request_id
@@ -30,6 +33,7 @@ class Pending:
         self.to = to  # "" = to any other node
         self.began_ms = began_ms
         self.until_ms = until_ms
+        self.shown = ""  # as the operator was told last
 
 
 def asked(core: "AgentCore", event: Asked) -> None:
@@ -48,6 +52,8 @@ def asked(core: "AgentCore", event: Asked) -> None:
         _maintain(core, event)
     elif event.verb == "clear":
         _clear(core, event)
+    elif event.verb == "fence":
+        arming.asked(core, event)
     else:
         _refuse(core, event, f"unknown verb {event.verb!r}: see standpipe --help")
 
@@ -72,21 +78,41 @@ def _move_group(core: "AgentCore", event: Asked, role: Role) -> None:
     if refusal:
         _refuse(core, event, refusal)
         return
-    slow = sum(c.settings.start_within_ms for c in role.cares) if role.cold else 0
+    within_ms = OUTRANK_WITHIN_MS if role.plain_active() and not here else MOVE_WITHIN_MS
+    within_ms += role.way.start_ms if role.way.brought else 0
+    role.refused = ""
+    drain_ms = _drain_ms(event, role)
     if here:
         target = "" if to in role.settings.plain_peers else to
+        within_ms += drain_ms + (role.way.stop_ms if role.way.stops_first else 0)
+    else:
+        target = me
+    core.pending.append(Pending(event.request_id, name, target, core.now, core.now + within_ms))
+    core.out.append(Reply(event.request_id, None, f"{name}: asked for, waiting to see it done"))
+    if here and role.way.steps_down:
+        courses.begin_down(core, role, target, planned=True, drain_ms=drain_ms)
+    elif here:
         role.order, role.order_to = "give", target
     else:
-        role.order = "take"
-        target = me
-        if force:
-            role.force_until = core.now + FORCE_MS
-    within_ms = OUTRANK_WITHIN_MS if role.plain_active() and not here else MOVE_WITHIN_MS
-    core.pending.append(
-        Pending(event.request_id, name, target, core.now, core.now + within_ms + slow)
-    )
-    core.out.append(Reply(event.request_id, None, f"{name}: asked for, waiting to see it done"))
-    if not here and role.cold:
+        _take(core, role, force)
+
+
+def _drain_ms(event: Asked, role: Role) -> int:
+    """How long sessions are waited for: as asked for now, else as configured."""
+    asked_s = event.args.get("drain_s")
+    if isinstance(asked_s, int) and asked_s > 0:
+        return asked_s * 1000
+    realtime = role.settings.realtime
+    return realtime.deadline_ms if realtime is not None and realtime.drain else 0
+
+
+def _take(core: "AgentCore", role: Role, force: bool) -> None:
+    role.order = "take"
+    if force:
+        role.force_until = core.now + FORCE_MS
+        if role.way.exclusive and role.last_owner not in ("", core.settings.node):
+            role.way.fenced = (*role.way.fenced, role.last_owner)  # by the operator's word
+    if role.way.brought:
         core.fire_role(role, "wanted")
 
 
@@ -106,7 +132,30 @@ def _takes(core: "AgentCore", role: Role, node: str) -> bool:
     peer = core.keeper.peers.get(node) if core.keeper is not None else None
     if peer is None or peer.state != "alive":
         return False
-    return role.cold or peer.groups.get(role.settings.name, ("", False))[1]
+    name = role.settings.name
+    return name in peer.able or peer.groups.get(name, ("", False))[1]
+
+
+def takers(core: "AgentCore", role: Role) -> list[str]:
+    """The other nodes that could take the group now, preferred first."""
+    return [n for n in role.settings.nodes if _takes(core, role, n)]
+
+
+def failback_to(core: "AgentCore", role: Role) -> str:
+    """The preferred node that has been fit for as long as `failback` asks; "" for none.
+
+    Only for a group that must be taken down here first; the others are taken back by that node.
+    """
+    settings, me = role.settings, core.settings.node
+    if settings.failback is not Failback.AFTER or core.maintained() or not core.window_open(role):
+        role.ready_since = 0
+        return ""
+    before = settings.nodes[: settings.nodes.index(me)]
+    to = next((node for node in before if _takes(core, role, node)), "")
+    if not to or to != role.way.failback_to:
+        role.way.failback_to, role.ready_since = to, core.now
+        return ""
+    return to if core.now - role.ready_since >= settings.failback_ms else ""
 
 
 def _why_not(core: "AgentCore", event: Asked, role: Role, to: str, here: bool, force: bool) -> str:
@@ -117,24 +166,36 @@ def _why_not(core: "AgentCore", event: Asked, role: Role, to: str, here: bool, f
         return f"{name} may run on {there}; {to!r} is none of them"
     if event.verb == "failover" and not force:
         return f"failover breaks before it makes: add --force, or try standpipe switchover {name}"
-    if any(p.group == name for p in core.pending):
+    if any(p.group == name for p in core.pending) or (here and role.way.state != SERVING):
         return f"{name} is being moved already: see standpipe status --watch"
     if here and to == me:
         return f"{name} is on {me} already"
-    if not here:
-        owner = core.owner(name)
-        if to and to == owner:
-            return f"{name} is on {role.called(owner)} already"
-        if to and to != me:
-            able = [n for n in (owner or "the active node", to) if n not in plain]
-            hint = f"run this on {' or on '.join(able)}" if able else "its owner takes no orders"
-            return f"{name} is not on {me}: {hint}"
-        why = role.proof(core.now) if not role.cold else role.startable(core.now)
-        if why and not force:
-            hint = f"mend that, or insist with: standpipe failover {name} --to {me} --force"
-            return f"{me} is not ready for {name}: {why}; {hint}"
-        return ""
-    return _why_no_target(core, role, to)
+    return _why_no_target(core, role, to) if here else _why_not_take(core, event, role, to, force)
+
+
+def _why_not_take(core: "AgentCore", event: Asked, role: Role, to: str, force: bool) -> str:
+    """What speaks against taking it here, asked on a node that does not have it."""
+    name, me, owner = role.settings.name, core.settings.node, core.owner(role.settings.name)
+    plain = role.settings.plain_peers
+    if to and to == owner:
+        return f"{name} is on {role.called(owner)} already"
+    if to and to != me:
+        able = [n for n in (owner or "the active node", to) if n not in plain]
+        hint = f"run this on {' or on '.join(able)}" if able else "its owner takes no orders"
+        return f"{name} is not on {me}: {hint}"
+    if event.args.get("drain_s") and owner:
+        return f"{name} drains where it runs: run this on {role.called(owner)}"
+    if role.way.stops_first and owner and not force:
+        hint = f"run this on {owner}" if owner not in plain else "stop it there first"
+        return f"{name} goes out of service on {role.called(owner)} first, in order: {hint}"
+    if force and role.way.exclusive and owner:
+        hint = f"if it must, first: standpipe fence {owner} --off --yes"
+        return f"{name} runs on {owner}, which is heard, and must never run twice; {hint}"
+    why = role.proof(core.now) if not role.way.brought else role.startable(core.now)
+    if why and not force:
+        hint = f"mend that, or insist with: standpipe failover {name} --to {me} --force"
+        return f"{me} is not ready for {name}: {why}; {hint}"
+    return ""
 
 
 def _why_no_target(core: "AgentCore", role: Role, to: str) -> str:
@@ -167,7 +228,10 @@ def settle(core: "AgentCore") -> None:
         owner = core.owner(move.group)
         me = core.settings.node
         done = owner == move.to if move.to else owner not in ("", me)
-        if done:
+        if role.refused and not done:
+            text = f"{move.group}: not done: {role.refused}"
+            core.out.append(Reply(move.request_id, False, text))
+        elif done:
             took = core.now - move.began_ms
             under = "" if owner in role.settings.plain_peers else f"epoch {role.epoch}, "
             text = f"{move.group}: now on {role.called(owner)} ({under}{took} ms)"
@@ -180,10 +244,24 @@ def settle(core: "AgentCore") -> None:
             )
             core.out.append(Reply(move.request_id, False, text))
         else:
+            _progress(core, role, move)
             continue
         core.note("operator", f"group {move.group}", text)
         role.order = role.order_to = ""
         core.pending.remove(move)
+
+
+def _progress(core: "AgentCore", role: Role, move: Pending) -> None:
+    """Long work shows where it is, at each change."""
+    shown = role.way.state
+    if role.way.state == DRAINING:
+        left = "an unknown number of" if role.way.sessions is None else str(role.way.sessions)
+        left_s = max(0, role.way.late_at - core.now) // 1000
+        shown = f"draining, {left} sessions are up, {left_s} s at the most"
+    if shown != move.shown and role.way.steps_down:
+        move.shown = shown
+        facts = {"step": role.way.state, "sessions": role.way.sessions}
+        core.out.append(Reply(move.request_id, None, f"{move.group}: {shown}", facts))
 
 
 def _what_now(role: Role, move: Pending, owner: str) -> str:
@@ -260,6 +338,7 @@ def _clear(core: "AgentCore", event: Asked) -> None:
             core, event, f"no group {name!r} here; there are: {', '.join(core.roles) or 'none'}"
         )
         return
+    governor.cleared(core)
     for role in roles:
         for care in role.cares:
             care.budget.clear()

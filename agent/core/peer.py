@@ -81,6 +81,7 @@ class Peer:
     """A peer as one keeper sees it. Times are the keeper's clock, ms; 0: never."""
 
     __slots__ = (
+        "able",
         "away",
         "boot",
         "call_at",
@@ -108,6 +109,7 @@ class Peer:
         self.away = False  # silent or held since it was last alive
         self.boot = 0
         self.groups: dict[str, tuple[str, bool, int]] = {}  # group -> state, ready, epoch
+        self.able: tuple[str, ...] = ()  # groups that it could bring up
         self.wanted: dict[str, str] = {}  # group -> whom it would hand it over to
         self.hears: dict[str, bool] = {}  # group -> whether it hears its network
         self.unheard = ""  # the group whose adverts are missing: it is told when it is asked

@@ -27,7 +27,11 @@ _SIGNATURE_BYTES = 32
 _DEFLATED = 1
 _WORTH_DEFLATING_BYTES = 512
 _ROLES = ("keeper", "agent")
-_KINDS = ("beat", "ask", "answer", "handover", "taken", "yielded", "claim", "hello")
+# an earlier version knows those before "lease-ask", and the rest is said about leases alone
+_KINDS = (
+    "beat", "ask", "answer", "handover", "taken", "yielded", "claim", "hello",
+    "lease-ask", "lease-vote", "lease-end",
+)  # fmt: skip
 
 
 @dataclass(slots=True)

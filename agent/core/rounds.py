@@ -3,8 +3,8 @@
 
 from typing import TYPE_CHECKING
 
+from agent.core import adverts, sense, speech
 from agent.core import peer as peers
-from agent.core import sense, speech
 from agent.core.election import ACTIVE, BACKUP, DOUBT, GIVING, HOLDING, Kept
 from agent.core.keeping import PacketRefused, PeerHeard, SendPeer
 from agent.core.model import Decision
@@ -20,6 +20,22 @@ REASK_MS = 5_000  # a silent peer is asked again this often
 CALL_MS = 40  # and called for by ARP this often by an owner,
 CALL_SLOWLY_MS = 1_000
 CALL_QUICKLY_FOR_MS = 60_000  # once it is away for long
+
+
+def due(core: "KeeperCore", group: Kept) -> None:
+    """What a group waited for, as far as its time has come."""
+    now = core.now
+    if group.advert_at and now >= group.advert_at:
+        core.fire(group, "advert_due")
+    if group.late_at and now >= group.late_at:
+        core.fire(group, "late")
+    if group.down_at and now >= group.down_at:
+        core.fire(group, "down")
+    if group.probe_at and now >= group.probe_at:
+        adverts.probe(core, group)
+    if group.defend_at and now >= group.defend_at:
+        group.defend_at = 0
+        core.fire(group, "defend_due")
 
 
 def asked(core: "KeeperCore", event: PeerHeard) -> None:
@@ -164,8 +180,8 @@ def watch_agent(core: "KeeperCore") -> None:
             continue
         if group.state == ACTIVE:
             core.fire(group, "agent_gone")
-        elif group.ready:
-            group.ready = False
+        elif group.ready or group.able:
+            group.ready = group.able = False
             group.why = "its agent stays away: no proof of readiness any more"
             core.report_due = True
 

@@ -3,7 +3,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from agent.core import sense
+from agent.core import leasing, sense
 from agent.core.election import HOLDING
 from agent.core.guards import may_take, wanted
 from agent.core.keeping import Report, SendPeer
@@ -35,6 +35,9 @@ def beat(core: "KeeperCore") -> None:
     core.beat_at = core.now + core.config.beat_ms
     if core.peers:
         body = {"g": states(core), "s": list(core.adverts_from)}
+        able = [name for name, group in core.groups.items() if group.able]
+        if able:
+            body["a"] = able
         core.out.append(SendPeer("", "beat", body))
 
 
@@ -49,6 +52,7 @@ def report(core: "KeeperCore") -> None:
             group.active,
             group.rule,
             group.epoch if group.state in HOLDING else 0,
+            *leasing.of_group(core, name),
         )
         for name, group in core.groups.items()
     }
@@ -59,6 +63,7 @@ def report(core: "KeeperCore") -> None:
             {g: (v[0], v[1]) for g, v in peer.groups.items()},
             dict(peer.wanted),
             peer.lost_paths,
+            peer.able,
         )
         for name, peer in core.peers.items()
     }
@@ -86,6 +91,11 @@ def learn(core: "KeeperCore", peer: Peer, body: dict[str, Any]) -> None:
     said = body.get("g")
     if not isinstance(said, dict):
         return
+    if isinstance(sources, list):  # a beat; an answer does not say it
+        names = body.get("a")
+        able = tuple(filter(_is_text, names)) if isinstance(names, list) else ()
+        core.report_due = core.report_due or able != peer.able
+        peer.able = able
     for name, value in said.items():
         group = core.groups.get(name)
         if isinstance(value, list) and len(value) >= 4 and isinstance(value[0], str):
@@ -98,3 +108,9 @@ def learn(core: "KeeperCore", peer: Peer, body: dict[str, Any]) -> None:
                 peer.groups[name] = new
                 peer.wanted[name] = str(want)
                 core.report_due = True
+                if ready is True and group is not None and group.order == "give":
+                    core.fire(group, "word")  # whom it is to be given to is ready at last
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

@@ -2,7 +2,7 @@
 """What keeper and agent of one node say to each other, as JSON datagrams."""
 
 import json
-from dataclasses import Field
+from dataclasses import Field, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from agent.core.keeping import WordGiven
@@ -34,7 +34,7 @@ def dump_words(given: WordGiven) -> bytes:
 def load_words(data: bytes) -> WordGiven:
     """Raises ValueError, KeyError, TypeError where it is not what `dump_words` makes."""
     value: dict[str, Any] = json.loads(data)
-    words = {name: _made(Word, word) for name, word in value["words"].items()}
+    words = {name: _word(word) for name, word in value["words"].items()}
     return WordGiven(words, int(value["at_ms"]))
 
 
@@ -64,10 +64,15 @@ def _made(form: type[Made], value: dict[str, Any]) -> Made:
     return form(**{name: part for name, part in value.items() if name in known})
 
 
+def _word(value: dict[str, Any]) -> Word:
+    made = _made(Word, value)
+    return replace(made, fenced=tuple(str(node) for node in made.fenced))
+
+
 def _peer(value: dict[str, Any]) -> PeerDeed:
     groups = {name: (pair[0], pair[1]) for name, pair in value.get("groups", {}).items()}
-    lost = tuple(value.get("lost_paths", ()))
-    return _made(PeerDeed, value | {"groups": groups, "lost_paths": lost})
+    lists = {name: tuple(value.get(name, ())) for name in ("lost_paths", "able")}
+    return _made(PeerDeed, value | {"groups": groups, **lists})
 
 
 def _decision(value: dict[str, Any]) -> Decision:

@@ -4,11 +4,13 @@
 from typing import TYPE_CHECKING, Any
 
 from agent.core import role as roles
+from agent.core import steps
 from agent.core.alarm import KINDS
 from agent.core.care import Care
 from agent.core.model import Health, Severity
+from agent.core.readiness import Standing
 from agent.core.resource import ResourceWatch
-from agent.core.role import ACTIVE, Role
+from agent.core.role import ACTIVE, PROBATION, Role
 
 if TYPE_CHECKING:
     from agent.core.engine import AgentCore
@@ -27,6 +29,7 @@ def status(core: "AgentCore") -> dict[str, Any]:
         "node": settings.node,
         "cluster": settings.cluster,
         "site": node.site if node else "",
+        "witness": bool(node and node.witness),
         "up_s": (now - core.began_ms) // 1000,
         "health": str(health(core)),
         "watch_only": not core.roles and not core.geos,
@@ -36,7 +39,11 @@ def status(core: "AgentCore") -> dict[str, Any]:
                 "name": name,
                 "site": settings.nodes[name].site,
                 "state": peer.state,
-                "groups": {g: {"state": s, "ready": r} for g, (s, r) in peer.groups.items()},
+                "witness": settings.nodes[name].witness,
+                "groups": {
+                    group: {"state": state, "ready": ready, "able": group in peer.able}
+                    for group, (state, ready) in peer.groups.items()
+                },
             }
             for name, peer in (said.peers.items() if said else ())
         ],
@@ -76,11 +83,7 @@ def status(core: "AgentCore") -> dict[str, Any]:
         },
         "senses": dict(said.senses) if said else {},
         "store": {"ok": not core.store_failed, "detail": core.store_failed},
-        "maintenance": (
-            {"until_s": (core.maintenance_until - now) // 1000, "by": core.maintenance_by}
-            if core.maintained()
-            else None
-        ),
+        "maintenance": _maintenance(core),
         "config": {"digest": settings.digest, "problems": list(core.config_problems)},
     }
 
@@ -110,6 +113,37 @@ def _group(core: "AgentCore", role: Role) -> dict[str, Any]:
         "addresses": [f"{a.address}/{a.prefix_len}" for a in settings.addresses],
         "plain_peers": list(settings.plain_peers),
         "services": [_service(care, core.now) for care in role.cares],
+        "exclusive": str(settings.exclusive),
+        "lease": role.lease,
+        "step": role.way.state,
+        "able": role.word.able,
+        "sessions": role.way.sessions,
+        "probation_s": _probation_s(role, core.now) if role.state == PROBATION else None,
+        "proofs": [_proof(stands) for stands in _proofs(core, role)],
+    }
+
+
+def _probation_s(role: Role, now: int) -> int:
+    """What is left of it, if the node stays well."""
+    proven_ms = now - role.proven_since if role.proven_since else 0
+    return max(0, role.probation_ms() - proven_ms) // 1000
+
+
+def _proofs(core: "AgentCore", role: Role) -> tuple[Standing, ...]:
+    """What is proved of this standby; nothing of the node that serves."""
+    if role.readiness is None or role.state == ACTIVE:
+        return ()
+    return role.readiness.table(core.now, role.lost_ms)
+
+
+def _proof(stands: Standing) -> dict[str, Any]:
+    return {
+        "name": stands.name,
+        "state": stands.state,
+        "weight": str(stands.weight),
+        "detail": stands.detail,
+        "age_s": None if stands.age_ms is None else stands.age_ms // 1000,
+        "left_s": None if stands.left_ms is None else stands.left_ms // 1000,
     }
 
 
@@ -176,12 +210,21 @@ def explain(core: "AgentCore", group: str) -> dict[str, Any]:
             }
             for at, decision in chosen[-SHOWN_DECISIONS:]
         ],
-        "now": {name: _outlook(role) for name, role in core.roles.items() if group in ("", name)},
+        "now": {
+            name: _outlook(core, role) for name, role in core.roles.items() if group in ("", name)
+        },
+        "maintenance": _maintenance(core),
         "senses": dict(core.keeper.senses) if core.keeper is not None else {},
     }
 
 
-def _outlook(role: Role) -> dict[str, Any]:
+def _maintenance(core: "AgentCore") -> dict[str, Any] | None:
+    if not core.maintained():
+        return None
+    return {"until_s": (core.maintenance_until - core.now) // 1000, "by": core.maintenance_by}
+
+
+def _outlook(core: "AgentCore", role: Role) -> dict[str, Any]:
     why = role.word.why or ("serving" if role.state == ACTIVE else "ready to take over")
     if role.plain_active():
         why = f"{role.called(role.deed_active)} has it; {why}"
@@ -198,6 +241,11 @@ def _outlook(role: Role) -> dict[str, Any]:
                 "needs": [row.event, *needs],
                 "why": row.why,
             }
-            for row, needs in roles.TABLE.outlook(role.state, role)
+            for row, needs in [
+                *roles.TABLE.outlook(role.state, role),
+                *steps.TABLE.outlook(role.way.state, role.way),
+            ]
         ],
+        "step": role.way.state,
+        "proofs": [_proof(stands) for stands in _proofs(core, role)],
     }

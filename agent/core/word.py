@@ -3,8 +3,10 @@
 
 from typing import TYPE_CHECKING
 
-from agent.core.model import KeepEpoch, TellKeeper, Word
-from agent.core.role import STANDBY, Role
+from agent.core.bringing import GONE
+from agent.core.model import Word
+from agent.core.orders import KeepEpoch, TellKeeper
+from agent.core.role import ACTIVE, STANDBY, STARTING, Role
 from agent.core.settings import Failback
 
 if TYPE_CHECKING:
@@ -46,14 +48,32 @@ def _word(core: "AgentCore", role: Role) -> Word:
     elif not role.ready_since:
         role.ready_since = core.now
     order, to = role.order, role.order_to
-    if not order and _failback_due(core, role):
+    if role.way.state == GONE and role.state == ACTIVE:
+        order, to = "give", role.way.to
+    elif not order and _failback_due(core, role):
         order = "take"
-    return Word(ready, order, to, role.ceiling, role.epoch, why, role.serves_well(core.now))
+    well = role.serves_well(core.now)
+    able = role.way.brought and role.state == STANDBY and not role.startable(core.now)
+    return Word(
+        ready,
+        order,
+        to,
+        role.ceiling,
+        role.epoch,
+        why,
+        well,
+        able or (role.way.brought and role.state == STARTING),
+        role.way.claims,
+        role.owned_last,
+        role.way.fenced,
+    )
 
 
 def _failback_due(core: "AgentCore", role: Role) -> bool:
     settings = role.settings
     if settings.failback is not Failback.AFTER or role.state != STANDBY or core.maintained():
+        return False
+    if role.way.stops_first or not core.window_open(role):
         return False
     if not role.ready_since or core.now - role.ready_since < settings.failback_ms:
         return False

@@ -76,6 +76,12 @@ def standpipe(
     )
 
 
+def proof(name: str, state: str, age_s: int | None, detail: str) -> dict[str, Any]:
+    """One of a group's proofs, of those that must be shown."""
+    stands = {"name": name, "state": state, "weight": "shown", "detail": detail}
+    return stands | {"age_s": age_s, "left_s": None}
+
+
 STATUS: dict[str, Any] = {
     "version": 1,
     "node": "lon1",
@@ -84,6 +90,7 @@ STATUS: dict[str, Any] = {
     "up_s": 273_600,
     "health": "degraded",
     "watch_only": False,
+    "witness": False,
     "groups": [
         {
             "name": "sbc-london",
@@ -95,9 +102,18 @@ STATUS: dict[str, Any] = {
             "ready": True,
             "why": "preferred, and nobody else is active",
             "addresses": ["10.1.0.100/24", "2001:db8:1::100/64"],
+            "plain_peers": [],
+            "exclusive": "segment",
+            "lease": "",
+            "step": "serving",
+            "able": False,
+            "sessions": None,
+            "probation_s": None,
+            "proofs": [],
             "services": [
                 {
                     "name": "kamailio",
+                    "state": "well",
                     "health": "up",
                     "restarts_left": 3,
                     "checks": [
@@ -117,6 +133,7 @@ STATUS: dict[str, Any] = {
                 },
                 {
                     "name": "billing",
+                    "state": "well",
                     "health": "degraded",
                     "restarts_left": 1,
                     "checks": [
@@ -140,6 +157,20 @@ STATUS: dict[str, Any] = {
             "ready": False,
             "why": "probation: 12 s of 30 s",
             "addresses": [f"10.1.0.{n}/24" for n in range(101, 121)],
+            "plain_peers": [],
+            "exclusive": "lease",
+            "lease": "refused",
+            "step": "idle",
+            "able": False,
+            "sessions": None,
+            "probation_s": None,
+            "proofs": [
+                proof("settings", "good", 4, "as it should be"),
+                proof("status", "stale", 31, "is 31.2 s old; lon2 does not answer"),
+                proof("licence", "good", 12, "500 channels") | {"left_s": 1_036_800},
+                proof("ports", "unseen", None, "not shown yet"),
+                proof("drift", "bad", 40, "/etc/dialer.conf edited here") | {"weight": "told"},
+            ],
             "services": [],
         },
     ],
@@ -148,12 +179,14 @@ STATUS: dict[str, Any] = {
             "name": "lon2",
             "site": "london",
             "state": "alive",
+            "witness": False,
             "groups": {
-                "sbc-london": {"state": "backup", "ready": True},
-                "dialer": {"state": "active", "ready": True},
+                "sbc-london": {"state": "backup", "ready": True, "able": False},
+                "dialer": {"state": "active", "ready": True, "able": False},
             },
         },
-        {"name": "par1", "site": "paris", "state": "silent", "groups": {}},
+        {"name": "par1", "site": "paris", "state": "silent", "witness": False, "groups": {}},
+        {"name": "wit", "site": "dublin", "state": "alive", "witness": True, "groups": {}},
     ],
     "geos": [{"name": "voice", "site": "london", "epoch": 3, "arbiter": "manual"}],
     "devices": [{"name": "ups1", "health": "up", "detail": "on mains, 42 min, 100 %"}],

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.cli.playing import agent, line, standpipe
+from tests.cli.playing import agent, line, proof, standpipe
 
 EXPLAINED: dict[str, Any] = {
     "decisions": [
@@ -137,3 +137,32 @@ def test_a_broken_chain_is_never_silent(tmp_path: Path) -> None:
     assert (seen.returncode, verified.returncode) == (0, 1)
     for ended in (seen, verified):
         assert "the chain of the journal is broken" in ended.stderr
+
+
+def test_explain_shows_the_step_the_proofs_and_the_maintenance(tmp_path: Path) -> None:
+    now = EXPLAINED["now"]["sbc"] | {"step": "draining", "proofs": [proof("unit", "good", 3, "")]}
+    detail = EXPLAINED | {"now": {"sbc": now}, "maintenance": {"until_s": 600, "by": "eva"}}
+    with agent(tmp_path, lambda request: [line(True, "", detail)]):
+        lines = standpipe("explain", "sbc", run_dir=tmp_path).stdout.splitlines()
+    assert lines[0] == "MAINTENANCE for 10m 00s more, by eva"
+    assert "group sbc is active, active, draining: owner since epoch 17" in lines
+    at = lines.index("  what is proved of this standby:")
+    assert lines[at + 1] == "    ● unit  good  3s ago"
+
+
+def test_explain_says_nothing_of_a_step_that_is_none(tmp_path: Path) -> None:
+    detail = EXPLAINED | {"now": {"sbc": EXPLAINED["now"]["sbc"] | {"step": "serving"}}}
+    with agent(tmp_path, lambda request: [line(True, "", detail)]):
+        shown = standpipe("explain", "sbc", run_dir=tmp_path).stdout
+    assert "group sbc is active, active: owner since epoch 17" in shown
+    assert "MAINTENANCE" not in shown
+
+
+def test_explain_names_an_event_once_not_also_as_something_missing(tmp_path: Path) -> None:
+    row = {"rule": "R-TOOK", "event": "took", "next": "active", "why": "the addresses are here"}
+    rows = [row | {"needs": ["took"]}, row | {"needs": ["took", "startable"]}]
+    detail = EXPLAINED | {"now": {"sbc": EXPLAINED["now"]["sbc"] | {"next": rows}}}
+    with agent(tmp_path, lambda request: [line(True, "", detail)]):
+        lines = standpipe("explain", "sbc", run_dir=tmp_path).stdout.splitlines()
+    needs = [text.split("on took")[1].split("the addresses")[0].strip() for text in lines[-2:]]
+    assert needs == ["", "still needs startable"]

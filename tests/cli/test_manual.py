@@ -27,7 +27,7 @@ def test_every_key_of_status_is_documented() -> None:
 def test_every_command_and_option_is_in_the_manual_page() -> None:
     page = (TREE / "docs" / "man" / "standpipe.1").read_text().replace("\\-", "-")
     commands = re.findall(r"^    ([a-z]+) ", standpipe("--help").stdout, re.MULTILINE)
-    assert len(commands) == 13
+    assert len(commands) == 17
     for command in commands:
         assert re.search(rf"^\.BR {command} ", page, re.MULTILINE), command
         for option in re.findall(r"--[a-z-]+", standpipe(command, "--help").stdout):

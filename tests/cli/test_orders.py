@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.playing import agent, line, standpipe
+from tests.cli.terminal import Terminal
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,13 @@ from tests.cli.playing import agent, line, standpipe
         (["maintenance", "on"], "maintenance", {"on": True}),
         (["maintenance", "on", "--for", "2h"], "maintenance", {"on": True, "for_s": 7200}),
         (["maintenance", "off"], "maintenance", {"on": False}),
+        (
+            ["switchover", "sbc", "--drain", "10m"],
+            "switchover",
+            {"group": "sbc", "force": False, "drain_s": 600},
+        ),
         (["clear", "sbc"], "clear", {"group": "sbc"}),
+        (["clear"], "clear", {}),
         (["reload"], "reload", {}),
     ],
 )
@@ -43,6 +50,71 @@ def test_progress_comes_line_by_line(tmp_path: Path) -> None:
     assert ended.stdout == "lon2 has sbc\n"
     told = [text.split(" s  ")[1] for text in ended.stderr.splitlines()]
     assert told == ["lon2 is ready", "handing over"]
+
+
+def draining(sessions: int | None, left_s: int) -> bytes:
+    text = f"sbc: draining, {sessions} sessions are up, {left_s} s at the most"
+    return line(None, text, {"step": "draining", "sessions": sessions})
+
+
+DRAINED = [
+    line(None, "sbc: asked for, waiting to see it done"),
+    *(draining(sessions, 60 - n) for n, sessions in enumerate([2, 2, 2, 1, 0])),
+    line(None, "sbc: stopping", {"step": "stopping", "sessions": 0}),
+    line(True, "sbc: now on lon2"),
+]
+
+
+def test_a_drain_is_told_at_each_new_number_of_sessions(tmp_path: Path) -> None:
+    with agent(tmp_path, lambda request: DRAINED):
+        ended = standpipe("switchover", "sbc", run_dir=tmp_path)
+    told = [text.split(" s  ", 1)[1] for text in ended.stderr.splitlines()]
+    assert told == [
+        "sbc: asked for, waiting to see it done",
+        "sbc: draining, 2 sessions are up, 60 s at the most",
+        "sbc: draining, 1 sessions are up, 57 s at the most",
+        "sbc: draining, 0 sessions are up, 56 s at the most",
+        "sbc: stopping",
+    ]
+
+
+def test_a_drain_is_one_line_that_is_drawn_again_on_a_terminal(tmp_path: Path) -> None:
+    env = {"TERM": "xterm", "COLUMNS": "100"}
+    with agent(tmp_path, lambda request: DRAINED):
+        terminal = Terminal("switchover", "sbc", "--run-dir", str(tmp_path), env=env)
+        assert terminal.end() == 0
+    asked, drained, stopping, done, rest = terminal.text.split("\r\n")
+    assert asked.endswith("s  sbc: asked for, waiting to see it done")
+    assert drained.count("\r") == drained.count("\x1b[K") == 5
+    assert drained.endswith("draining, 0 sessions are up, 56 s at the most\x1b[K")
+    assert stopping.startswith("\r")
+    assert stopping.endswith("s  sbc: stopping\x1b[K")
+    assert (done, rest) == ("sbc: now on lon2", "")
+
+
+def test_a_refusal_in_the_midst_of_a_drain_has_a_line_of_its_own(tmp_path: Path) -> None:
+    refused = line(False, "sbc: not done: the status could not be sent; back in service here")
+    with agent(tmp_path, lambda request: [*DRAINED[:3], refused]):
+        terminal = Terminal("switchover", "sbc", "--run-dir", str(tmp_path), env={"TERM": "xterm"})
+        assert terminal.end() == 1
+    assert terminal.text.split("\r\n")[2:] == [
+        "standpipe: sbc: not done: the status could not be sent; back in service here",
+        "why it is so: standpipe explain sbc",
+        "",
+    ]
+
+
+def test_no_group_is_explained_where_none_was_named(tmp_path: Path) -> None:
+    with agent(tmp_path, lambda request: [line(False, "no group '' here; there are: none")]):
+        ended = standpipe("clear", run_dir=tmp_path)
+    assert (ended.returncode, ended.stderr) == (1, "standpipe: no group '' here; there are: none\n")
+
+
+def test_a_drain_of_no_time_is_wrong_usage(tmp_path: Path) -> None:
+    wrong = standpipe("switchover", "sbc", "--drain", "0s", run_dir=tmp_path)
+    assert wrong.returncode == 64
+    assert "must be 1s or more" in wrong.stderr
+    assert standpipe("failover", "sbc", "--force", "--drain", "9s").returncode == 64
 
 
 def test_a_refusal_says_what_to_do_next(tmp_path: Path) -> None:

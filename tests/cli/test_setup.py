@@ -2,7 +2,6 @@
 """`standpipe init` and `standpipe check`."""
 
 import json
-import os
 import stat
 from pathlib import Path
 
@@ -57,14 +56,59 @@ def test_the_example_in_the_written_file_is_good(tmp_path: Path) -> None:
     assert "2 nodes, 1 groups, 1 addresses" in checked.stdout
 
 
-def test_init_never_overwrites(tmp_path: Path) -> None:
+def test_init_makes_the_authority_that_belongs_to_the_key(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    standpipe("init", "--dir", first)
+    second.mkdir()
+    (second / "cluster.key").write_bytes((first / "cluster.key").read_bytes())
+    ended = standpipe("init", "--dir", second, "--node", "other")
+    assert ended.returncode == 0, ended.stderr
+    assert f"{second}/cluster.key: was there, is as it was" in ended.stdout
+    assert f"{second}/pki/node.crt: made, for other" in ended.stdout
+    assert (first / "pki" / "ca.key").read_bytes() == (second / "pki" / "ca.key").read_bytes()
+    assert stat.S_IMODE((first / "pki").stat().st_mode) == 0o700
+
+
+def test_init_changes_nothing_where_everything_is_there(tmp_path: Path) -> None:
+    standpipe("init", "--dir", tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    ended = standpipe("init", "--dir", tmp_path)
+    assert ended.returncode == 0
+    assert "made" not in ended.stdout
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_init_makes_nothing_of_a_key_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "cluster.key").write_text("precious")
     ended = standpipe("init", "--dir", tmp_path)
     assert ended.returncode == 1
-    assert f"{tmp_path}/cluster.key there already, nothing is written" in ended.stderr
-    assert "copies of both files" in ended.stderr
+    assert f"{tmp_path}/cluster.key: not hexadecimal digits" in ended.stderr
     assert (tmp_path / "cluster.key").read_text() == "precious"
-    assert os.listdir(tmp_path) == ["cluster.key"]
+    assert not (tmp_path / "pki").exists()
+
+
+def test_init_says_what_is_wrong_with_a_configuration_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "standpipe.toml").write_text("[cluster]\nnam = 1\n")
+    ended = standpipe("init", "--dir", tmp_path)
+    assert ended.returncode == 1
+    assert "did you mean name" in ended.stderr
+    assert "put this right, then standpipe init again" in ended.stderr
+
+
+def test_init_takes_names_and_members(tmp_path: Path) -> None:
+    ended = standpipe(
+        *("init", "--dir", tmp_path, "--cluster", "callcentre", "--node", "lon1"),
+        *("--member", "lon1=10.1.0.11,10.9.0.11", "--member", "lon2=10.1.0.12"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "node.crt: made, for lon1" in ended.stdout
+    checked = standpipe("check", "--config", tmp_path / "standpipe.toml", "--node", "lon2")
+    assert "callcentre, 2 nodes" in checked.stdout
+    for wrong in ("lon1", "lon1=", "=10.1.0.11"):
+        ended = standpipe("init", "--dir", tmp_path / "other", "--member", wrong)
+        assert ended.returncode == 1
+        assert "write NAME=ADDRESS" in ended.stderr
+    assert not (tmp_path / "other").exists()
 
 
 def test_two_keys_are_never_the_same(tmp_path: Path) -> None:
@@ -129,3 +173,19 @@ def test_check_without_a_file(tmp_path: Path) -> None:
     ended = standpipe("check", tmp_path / "none.toml")
     assert ended.returncode == 1
     assert ended.stdout.startswith(f"{tmp_path}/none.toml: no such file")
+
+
+def test_check_says_what_a_good_file_cannot_do(tmp_path: Path) -> None:
+    path = good(tmp_path)
+    text = path.read_text().replace('["lon1"]', '["lon1", "lon2"]\nexclusive = "lease"')
+    hooks = 'promote = "a"\ndemote = "b"'
+    other = '[node.lon2]\nsite = "london"\npaths = ["10.1.0.12"]'
+    path.write_text(
+        text.replace("[[group", f"{hooks}\n[[group").replace("[group", f"{other}\n[group", 1)
+    )
+    ended = standpipe("check", path, "--node", "lon1")
+    assert ended.returncode == 0
+    assert "without a witness a lost node is not replaced by itself" in ended.stdout
+    said = json.loads(standpipe("check", path, "--node", "lon1", "--json").stdout)
+    assert (said["ok"], said["problems"]) == (True, [])
+    assert [it["path"] for it in said["remarks"]] == ["group.sbc.exclusive"]

@@ -3,23 +3,20 @@
 
 import argparse
 import json
-import os
-import pty
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.cli_socket import Unanswered, ask
-from tests.cli.playing import ENDING, STATUS, agent, line, standpipe
+from tests.cli.playing import ENDING, STATUS, agent, line, proof, standpipe
+from tests.cli.terminal import Terminal
 
 HEAVY = {
     *("asyncio", "tomllib", "logging", "subprocess", "ssl", "sqlite3", "pathlib", "dataclasses"),
@@ -79,6 +76,85 @@ def test_a_plain_peer_that_does_not_have_it_is_not_shown_as_if(tmp_path: Path) -
     group = STATUS["groups"][0] | {"plain_peers": ["10.1.0.9"]}
     with agent(tmp_path, answering(STATUS | {"groups": [group]})):
         assert "plain peer" not in standpipe("status", run_dir=tmp_path).stdout
+
+
+def shown(folder: Path, group: dict[str, Any], *more: str) -> list[str]:
+    """The status of a cold group of lon1's, as lines."""
+    detail = STATUS | {"groups": [STATUS["groups"][1] | group]}
+    with agent(folder, answering(detail)):
+        return standpipe("status", *more, run_dir=folder).stdout.splitlines()
+
+
+def test_a_standby_says_what_is_not_proved_of_it(tmp_path: Path) -> None:
+    lines = shown(tmp_path, {})
+    at = lines.index("  lease refused: no majority gives it")
+    assert lines[at + 1 : at + 4] == [
+        "  ◐ status  stale   31s ago  is 31.2 s old; lon2 does not answer",
+        "  ? ports   unseen           not shown yet",
+        "  ✗ drift   bad     40s ago  /etc/dialer.conf edited here; people are told, it may serve"
+        " all the same",
+    ]
+
+
+def test_verbose_shows_every_proof_with_its_age_and_its_end(tmp_path: Path) -> None:
+    lines = shown(tmp_path, {}, "-v")
+    assert "  ● settings  good    4s ago   as it should be" in lines
+    assert "  ● licence   good    12s ago  500 channels; ends in 12d 0h" in lines
+
+
+def test_a_licence_that_has_ended_says_so(tmp_path: Path) -> None:
+    ended = {"proofs": [proof("licence", "bad", 1, "") | {"left_s": -5}]}
+    assert "  ✗ licence  bad  1s ago  has ended" in shown(tmp_path, ended)
+
+
+def test_a_cold_standby_that_could_be_started_is_not_called_unready(tmp_path: Path) -> None:
+    peer = STATUS["peers"][0] | {"groups": {"dialer": {"state": "backup", "able": True}}}
+    group = STATUS["groups"][1] | {"able": True, "owner": "lon3", "why": ""}
+    with agent(tmp_path, answering(STATUS | {"groups": [group], "peers": [peer]})):
+        lines = standpipe("status", run_dir=tmp_path).stdout.splitlines()
+    assert "  ○ lon1 backup, ready to start   ○ lon2 backup, ready to start" in lines
+
+
+@pytest.mark.parametrize(
+    ("group", "told"),
+    [
+        ({"step": "starting", "exclusive": "lease", "lease": "held"}, "  → starting   lease held"),
+        (
+            {"step": "claiming", "exclusive": "lease", "lease": "asked"},
+            "  → claiming   lease asked for",
+        ),
+        ({"step": "draining", "sessions": 1}, "  → draining   1 session up"),
+        ({"step": "draining", "sessions": 12}, "  → draining   12 sessions up"),
+        ({"step": "draining", "sessions": None}, "  → draining   sessions: not known how many"),
+        ({"step": "idle", "sessions": 3}, "  3 sessions up"),
+        ({"step": "serving", "exclusive": "fence", "lease": "held"}, "  lease held"),
+        ({"exclusive": "fence", "lease": ""}, "  no lease"),
+        ({"exclusive": "lease", "lease": "lost"}, "  LEASE LOST: stopped here"),
+        (
+            {"role": "probation", "probation_s": 83},
+            "  probation: 1m 23s of good health to go",
+        ),
+    ],
+)
+def test_what_a_group_is_about_is_said(tmp_path: Path, group: dict[str, Any], told: str) -> None:
+    lines = shown(tmp_path, {"exclusive": "segment", "proofs": []} | group)
+    assert told in lines
+
+
+@pytest.mark.parametrize("step", ["idle", "serving", ""])
+def test_a_group_at_rest_has_no_line_for_it(tmp_path: Path, step: str) -> None:
+    group = {"exclusive": "segment", "lease": "", "proofs": [], "probation_s": 30, "step": step}
+    lines = shown(tmp_path, group | {"sessions": 0})
+    at = next(place for place, text in enumerate(lines) if "lon1 backup" in text)
+    assert lines[at + 1] == ""
+
+
+def test_a_witness_is_known_as_one(tmp_path: Path) -> None:
+    bare = STATUS | {"node": "wit", "witness": True, "watch_only": True, "groups": []}
+    with agent(tmp_path, answering(bare)):
+        lines = standpipe("status", run_dir=tmp_path).stdout.splitlines()
+    assert lines[0].endswith("a witness: it votes, and serves nothing")
+    assert "● peer    wit    alive  dublin  a witness: it only votes" in lines
 
 
 def test_an_interface_that_is_cut_off_is_shown_at_the_end(tmp_path: Path) -> None:
@@ -244,43 +320,6 @@ def test_status_loads_no_protocol_library(tmp_path: Path) -> None:
     assert loaded & HEAVY == set()
 
 
-class Terminal:
-    """`standpipe status --watch` in a terminal of its own."""
-
-    def __init__(self, *args: str, env: dict[str, str]) -> None:
-        self.pid, self.screen = pty.fork()
-        if not self.pid:
-            code = "import sys; from agent.cli import main; sys.exit(main())"
-            os.execve(sys.executable, [sys.executable, "-c", code, *args], ENDING | env)
-        self.text = ""
-
-    def read_until(self, wanted: str) -> None:
-        deadline = time.monotonic() + 20
-        while wanted not in self.text:
-            assert time.monotonic() < deadline, self.text
-            if select.select([self.screen], [], [], 1)[0]:
-                try:
-                    self.text += os.read(self.screen, 65536).decode()
-                except OSError:  # the process has ended
-                    break
-        assert wanted in self.text
-
-    def end(self) -> int:
-        """After Ctrl-C. The exit status."""
-        os.write(self.screen, b"\x03")
-        while True:
-            try:
-                part = os.read(self.screen, 65536)
-            except OSError:
-                break
-            if not part:
-                break
-            self.text += part.decode()
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self.screen)
-        return os.waitstatus_to_exitcode(status)
-
-
 def test_watch_draws_again_until_it_is_interrupted(tmp_path: Path) -> None:
     rounds = iter(range(1000))
 
@@ -293,7 +332,7 @@ def test_watch_draws_again_until_it_is_interrupted(tmp_path: Path) -> None:
     with agent(tmp_path, rising):
         terminal = Terminal("status", "--watch", "--run-dir", str(tmp_path), env=env)
         terminal.read_until("50%")
-        assert terminal.end() == 2
+        assert terminal.interrupt() == 2
     assert terminal.text.startswith("\x1b[?1049h\x1b[?25l")
     assert "▂▃▅" in terminal.text
     last = terminal.text.rpartition("\x1b[?25h\x1b[?1049l")[2]
@@ -309,7 +348,7 @@ def test_watch_goes_on_when_the_agent_goes_away(tmp_path: Path) -> None:
     (tmp_path / "agent.sock").unlink()
     with agent(tmp_path, answering(STATUS | {"health": "up"})):
         terminal.read_until("  UP  ")
-        assert terminal.end() == 0
+        assert terminal.interrupt() == 0
     assert "\x1b[31m" not in terminal.text
 
 

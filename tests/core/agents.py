@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from agent.core.care import Care
@@ -11,26 +12,35 @@ from agent.core.model import (
     Answer,
     Asked,
     Checked,
-    ControlService,
     Decision,
     GroupDeed,
-    KeepEpoch,
     KeeperSaid,
-    LookNames,
-    ObserveNames,
     Outcome,
     PeerDeed,
     Reading,
-    Record,
     Sampled,
     Severity,
-    Tell,
-    TellKeeper,
     Ticked,
-    UpdateNames,
-    VerifyNames,
     Word,
 )
+from agent.core.orders import (
+    ControlService,
+    FenceNode,
+    GatherFacts,
+    KeepEpoch,
+    LookNames,
+    ObserveNames,
+    PlaceStatus,
+    ReadSessions,
+    Record,
+    RunHook,
+    ShipStatus,
+    Tell,
+    TellKeeper,
+    UpdateNames,
+    VerifyNames,
+)
+from agent.core.playing import ACQUAINTED_MS
 from agent.core.role import Role
 from agent.core.settings import (
     AddressSettings,
@@ -52,9 +62,17 @@ START = 5_000_000
 TCP = CheckSettings("tcp", "tcp", "127.0.0.1:5060", rise=2, fall=2, stale_after_ms=3_600_000)
 SIP = CheckSettings("sip", "sip", "udp://10.1.0.100:5060", rise=1, fall=1, floating=True)
 KAMAILIO = ServiceSettings(
-    "kamailio", unit="kamailio.service", checks=(TCP,), restarts=2, restarts_in_ms=600_000
+    "kamailio",
+    unit="kamailio.service",
+    checks=(TCP,),
+    restarts=2,
+    restarts_in_ms=600_000,
+    on_death="restart",
 )
-OPERATIONS = (ControlService, KeepEpoch, LookNames, UpdateNames, VerifyNames)
+OPERATIONS = (
+    *(ControlService, RunHook, ReadSessions, ShipStatus, PlaceStatus, FenceNode),
+    *(KeepEpoch, LookNames, UpdateNames, VerifyNames),
+)
 
 
 def settings(node: str = "lon1", services: tuple[ServiceSettings, ...] = (KAMAILIO,), **group: Any):
@@ -63,6 +81,8 @@ def settings(node: str = "lon1", services: tuple[ServiceSettings, ...] = (KAMAIL
         "lon2": NodeSettings("lon2", "london", ("10.1.0.12", "10.9.0.12")),
         "par1": NodeSettings("par1", "paris", ("10.2.0.11",)),
     }
+    for name, fence in group.pop("fences", {}).items():
+        nodes[name] = replace(nodes[name], fence=fence)
     address = AddressSettings("10.1.0.100", 24, 4, "eth0", 51)
     far = AddressSettings("10.2.0.100", 24, 4, "eth0", 52)
     record = RecordSettings(
@@ -108,7 +128,7 @@ class AgentPlay(Playbook):
         core = AgentCore(settings(node, **group), epochs or {}, START)
         super().__init__(core, START, lambda _: Ticked(), _routine)
         self.node = node
-        self.given(after(0))
+        self.given(after(ACQUAINTED_MS))
         for action in list(self.all):
             if isinstance(action, KeepEpoch):  # the first epochs are on disk at once
                 self.given(Outcome(action.op_id, True))
@@ -144,6 +164,9 @@ class AgentPlay(Playbook):
         decisions: tuple[Decision, ...] = (),
         senses: dict[str, str] | None = None,
         tenure: int = 0,
+        able: tuple[str, ...] = (),
+        lease: str = "",
+        lease_until_ms: int = 0,
     ) -> KeeperSaid:
         """The keeper's report. peer: the other London node, which is active where this is not."""
         me, other = ("lon1", "lon2") if self.node == "lon1" else ("lon2", "lon1")
@@ -157,12 +180,27 @@ class AgentPlay(Playbook):
                 {"sbc": (theirs, peer_ready)},
                 {"sbc": wanted} if wanted else {},
                 lost_paths,
+                able,
             ),
             "par1": PeerDeed(paris, "9", {"sbc-paris": ("active", True)}, {}),
         }
-        deed = GroupDeed(state, epoch, orphaned, "" if orphaned else active, tenure=tenure)
+        deed = GroupDeed(
+            state,
+            epoch,
+            orphaned,
+            "" if orphaned else active,
+            tenure=tenure,
+            lease=lease,
+            lease_until_ms=lease_until_ms,
+        )
         links = {"eth0": link}
         return KeeperSaid({"sbc": deed}, peers, links, counters or {}, decisions, senses or {})
+
+    def quiet(self, said: KeeperSaid) -> AgentPlay:
+        """The first report: what looks whether a cold service was left over finds nothing."""
+        for look in [a for a in self.said(ControlService, said) if a.verb == "status"]:
+            self.given(Outcome(look.op_id, True, "", {"running": False}))
+        return self
 
     def op_id(self) -> int:
         """Of the last operation that is shown."""
@@ -199,13 +237,13 @@ class AgentPlay(Playbook):
 def _routine(action: Any) -> bool:
     if isinstance(action, KeepEpoch):
         return not action.name.startswith("geo:")
-    return isinstance(action, Record | TellKeeper | ObserveNames)
+    return isinstance(action, Record | TellKeeper | ObserveNames | GatherFacts)
 
 
 def standby(node: str = "lon2", **kind: Any) -> AgentPlay:
     """Its services answer, its keeper hears the other London node as active."""
-    play = AgentPlay(node, **kind)
-    return play.given(*UP, play.keeper("backup"), after(1000))
+    play = AgentPlay(node, **kind).given(*UP)
+    return play.quiet(play.keeper("backup")).given(after(1000))
 
 
 def serving(node: str = "lon1", **kind: Any) -> AgentPlay:

@@ -4,7 +4,8 @@
 import pytest
 
 from agent.core import announcing
-from agent.core.model import ControlService, Decision, Outcome, Tell
+from agent.core.model import Decision, Outcome
+from agent.core.orders import ControlService, Tell
 from tests.core.agents import CLEARED, UP, AgentPlay, ask, standby
 from tests.core.playbook import after
 

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from agent.core.election import down_ms, grace_ms, rank, skew_ms
+from agent.core.adverts import rank
+from agent.core.election import down_ms, grace_ms, skew_ms
 from agent.core.keeping import (
     Announce,
     AskNeighbour,

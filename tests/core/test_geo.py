@@ -3,11 +3,11 @@
 
 import pytest
 
-from agent.core.model import (
+from agent.core.model import Outcome
+from agent.core.orders import (
     KeepEpoch,
     LookNames,
     ObserveNames,
-    Outcome,
     Reply,
     Tell,
     UpdateNames,

@@ -115,6 +115,111 @@ def test_edges_are_the_changes_of_the_verdict_and_rest_on_enough_answers(rise, f
             assert row[-1] is False
 
 
+# ---------------------------------------------------------------- slow hosts, drains, rhythm
+
+SILENCE, EXCUSED = Answer(False, "no answer", 100), Answer(None, "the host stood still", 100)
+DRAINS = Answer(True, "503", 1, draining=True)
+
+
+def quick(kind="sip", rise=2, fall=3):
+    return CheckHealth(CheckSettings("sip", kind, "x:1", every_ms=200, timeout_ms=100,
+                                     rise=rise, fall=fall, retry_ms=100))  # fmt: skip
+
+
+def test_silence_on_a_slow_host_counts_a_third_so_that_a_hang_is_found_in_three_times_the_time():
+    health = quick()
+    hear(health, YES, YES)
+    assert hear(health, *[EXCUSED] * 9, start=2000, step=100) == [*[None] * 8, DOWN]
+    assert health.silent
+
+
+def test_silence_on_a_slow_host_and_plain_silence_are_added():
+    health = quick()
+    hear(health, YES, YES)
+    assert hear(health, SILENCE, EXCUSED, SILENCE, EXCUSED, EXCUSED, start=2000, step=100) == [
+        None, None, None, None, DOWN,
+    ]  # fmt: skip
+
+
+def test_one_answer_on_a_slow_host_wipes_its_silence_out():
+    health = quick()
+    hear(health, YES, YES, *[EXCUSED] * 8, YES, *[EXCUSED] * 8)
+    assert health.health is UP
+
+
+@pytest.mark.parametrize("kind", ["unit", "process"])
+def test_where_somebody_else_is_asked_about_the_service_their_silence_is_not_its_own(kind):
+    health = quick(kind)
+    hear(health, YES, YES)
+    assert hear(health, *[EXCUSED] * 30, start=2000, step=100) == [None] * 30
+
+
+def test_a_refusal_is_not_silence():
+    health = quick()
+    hear(health, SILENCE, NO)
+    assert not health.silent
+
+
+def test_a_service_that_drains_is_degraded_until_it_takes_work_again():
+    health = quick()
+    assert hear(health, YES, YES, DRAINS, DRAINS, YES) == [None, UP, DEGRADED, None, UP]
+
+
+def test_it_is_asked_sooner_while_answers_are_counted_that_would_turn_the_verdict():
+    health = quick()
+    assert health.ask_again_ms() == 200
+    for answer, again_ms in ((YES, 200), (YES, 200), (NO, 100), (NO, 100), (NO, 200), (NO, 200)):
+        health.hear(answer, 0)
+        assert health.ask_again_ms() == again_ms
+    health.hear(YES, 0)
+    assert health.ask_again_ms() == 100
+
+
+def test_a_service_that_is_being_started_is_asked_soonest_until_it_is_up():
+    health = CheckHealth(quick().settings, eager=True)
+    hear(health, NO, NO, NO, NO)
+    assert health.ask_again_ms() == 50
+    hear(health, YES, start=4000)
+    assert health.ask_again_ms() == 25
+    hear(health, YES, start=5000)
+    assert health.ask_again_ms() == 200
+
+
+def test_a_rhythm_quicker_than_the_retries_stays():
+    health = CheckHealth(CheckSettings("c", "tcp", "x:1", every_ms=50, retry_ms=100))
+    hear(health, NO)
+    assert health.ask_again_ms() == 50
+
+
+def test_only_what_answers_fast_and_is_not_down_is_asked_again_before_its_limit():
+    health = quick()
+    assert health.overdue_ms() == 66
+    hear(health, Answer(True, "", 34))
+    assert health.overdue_ms() == 0, "its good answers take that long"
+    hear(health, Answer(True, "", 33))
+    assert health.overdue_ms() == 66
+    hear(health, NO, NO, NO)
+    assert health.overdue_ms() == 0
+    assert quick("command").overdue_ms() == 0
+
+
+def test_a_hang_is_known_in_450_ms_where_it_is_asked_each_200_ms_with_a_limit_of_100():
+    health = quick()
+    health.hear(YES, 0)
+    health.hear(YES, 0)
+    due_ms, missed, now = 200, [], 0  # it hangs right after it was asked
+    while health.health is UP:
+        now = min([due_ms, *missed])
+        if now == due_ms:
+            missed.append(due_ms + health.settings.timeout_ms)
+            due_ms += health.overdue_ms()
+        else:
+            missed.remove(now)
+            health.hear(SILENCE, now)
+    assert health.health is DOWN
+    assert now <= 450
+
+
 # ---------------------------------------------------------------- several
 
 

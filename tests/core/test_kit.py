@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.keeping import Keeping, KeptGroup, KeptPeer, Router
+from agent.core.keeping import Keeping, KeptGroup, KeptPeer, LeaseTerms, Router
 from agent.core.kit import (
     Batch,
     Kit,
@@ -50,6 +50,7 @@ KIT = Kit(
         peers={"lon2": KeptPeer("lon2", ("10.1.0.12",), (("eth0", "10.1.0.12"),))},
         sources={"10.1.0.12": "lon2"},
         lifetime_s=4,
+        leases={"sbc": LeaseTerms(("lon1", "lon2"), ("lon1", "lon2", "wit"), 2_000, True)},
     ),
     own=KitPeer("lon1", ("10.1.0.11",), 7411),
     key_file="/etc/standpipe/cluster.key",
@@ -79,6 +80,7 @@ KIT = Kit(
             before=(Batch(b"not parked any more"),),
             park=(Batch(bytes(76), (60, 64)),),
             silent=("eth0", "sp51v4-2"),
+            stops=(("systemctl", "stop", "sbc.service"),),
         ),
         "away": KitGroup((), (), (), (), (), True, ("interface eth7 is not there",)),
     },
@@ -145,7 +147,7 @@ def test_a_damaged_or_foreign_kit_says_to_forge_again(data: bytes) -> None:
 
 
 def test_a_kit_of_an_older_version_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"no kit of version 2: forge it again .*standpipe run"):
+    with pytest.raises(ValueError, match=r"no kit of version 3: forge it again .*standpipe run"):
         load(changed("kit", to=1))
 
 

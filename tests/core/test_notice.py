@@ -4,15 +4,8 @@
 import pytest
 
 from agent.core.engine import AgentCore
-from agent.core.model import (
-    Decision,
-    KeeperLost,
-    Reading,
-    Record,
-    Sampled,
-    SourceFailed,
-    Tell,
-)
+from agent.core.model import Decision, KeeperLost, Reading, Sampled, SourceFailed
+from agent.core.orders import Record, Tell
 from agent.core.settings import DeviceSettings, SnmpSettings
 from tests.core.agents import (
     CLEARED,
@@ -501,9 +494,10 @@ def test_a_standby_misses_no_standby():
 
 def test_a_cold_standby_need_not_be_ready():
     play = serving(standby=COLD)
-    assert "group-without-standby" not in [
-        kind for kind, _ in play.told(play.keeper("active", peer_ready=False), after(60_000))
-    ]
+    able = play.keeper("active", peer_ready=False, able=("sbc",))
+    assert "group-without-standby" not in [kind for kind, _ in play.told(able, after(60_000))]
+    unable = play.keeper("active", peer_ready=False)
+    assert "group-without-standby" in [kind for kind, _ in play.told(unable, after(60_000))]
 
 
 def test_a_plain_peer_that_has_the_group_owns_it():

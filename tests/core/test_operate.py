@@ -3,7 +3,7 @@
 
 import pytest
 
-from agent.core.model import Record, Reply, TellKeeper
+from agent.core.orders import Record, Reply, TellKeeper
 from agent.core.settings import NodeSettings
 from tests.core.agents import COLD, DOWN, PLAIN, YES, AgentPlay, ask, does, serving, standby
 from tests.core.playbook import ANY, after
@@ -69,7 +69,7 @@ def test_a_group_without_a_ready_peer_is_not_given_and_says_why_for_each():
 
 def test_a_cold_peer_need_not_be_ready_it_will_be_brought_up():
     play = serving(standby=COLD)
-    play.given(play.keeper("active", peer_ready=False))
+    play.given(play.keeper("active", peer_ready=False, able=("sbc",)))
     assert play >> SWITCH << PROGRESS
 
 

@@ -43,7 +43,19 @@ def signed(text: bytes, flags: int = 0, role: int = 0, kind: int = 0, boot: int 
 @given(
     role=st.sampled_from(["keeper", "agent"]),
     kind=st.sampled_from(
-        ["beat", "ask", "answer", "handover", "taken", "yielded", "claim", "hello"]
+        [
+            "beat",
+            "ask",
+            "answer",
+            "handover",
+            "taken",
+            "yielded",
+            "claim",
+            "hello",
+            "lease-ask",
+            "lease-vote",
+            "lease-end",
+        ]
     ),
     boot=st.integers(1, 2**64 - 1),
     counter=numbers,
@@ -94,7 +106,7 @@ def test_no_bytes_of_somebody_with_the_key_raise(text: bytes, flags: int, role: 
         signed(b"[" * 1300),
         signed(b"{}", flags=2),
         signed(b"{}", role=2),
-        signed(b"{}", kind=8),
+        signed(b"{}", kind=11),
         signed(b"{}", boot=0),
         signed(b"not deflated", flags=1),
         signed(zlib.compress(b"{}") + b"more", flags=1),

@@ -16,6 +16,7 @@ SHAPE = {
     "node": str,
     "cluster": str,
     "site": str,
+    "witness": bool,
     "up_s": int,
     "health": str,
     "watch_only": bool,
@@ -156,7 +157,8 @@ def test_a_check_that_never_answered_has_no_age():
 def test_peers_say_what_they_serve():
     peers = {peer["name"]: peer for peer in shown(serving())["peers"]}
     assert peers["par1"]["site"] == "paris"
-    assert peers["lon2"]["groups"] == {"sbc": {"state": "backup", "ready": True}}
+    assert peers["lon2"]["groups"] == {"sbc": {"state": "backup", "ready": True, "able": False}}
+    assert not peers["lon2"]["witness"]
 
 
 def test_a_device_is_unknown_until_it_is_heard_and_after_it_fell_silent():
@@ -264,10 +266,10 @@ def test_explain_says_what_each_next_change_needs():
     assert now["why"] == "cold: its services are not running"
     needs = {change["rule"]: change["needs"] for change in now["next"]}
     assert needs["R-TOOK"] == ["took"]
-    assert needs["R-ORPHAN-COLD"] == ["orphaned"]
+    assert needs["R-ORPHAN"] == ["orphaned"]
     hot = explain(standby().core, "sbc")["now"]["sbc"]
     assert hot["why"] == "ready to take over"
-    assert {c["rule"]: c["needs"] for c in hot["next"]}["R-ORPHAN-COLD"] == ["orphaned", "cold"]
+    assert {c["rule"]: c["needs"] for c in hot["next"]}["R-ORPHAN"] == ["orphaned", "brought"]
 
 
 def test_explain_of_a_group_that_is_not_here_is_empty():

@@ -2,9 +2,10 @@
 """A private message bus, and something on it that answers as systemd does."""
 
 import asyncio
+import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ DENY = (
 
 NAME = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
-SERVICE_ONLY = ("Result", "Type")
+SERVICE_ONLY = ("Result", "Type", "MainPID", "ControlGroup")
 SIGNATURES: dict[type, str] = {bool: "b", int: "t", str: "s"}
 VERBS = {"StartUnit": "active", "RestartUnit": "active", "StopUnit": "inactive"}
 
@@ -116,8 +117,22 @@ class Systemd:
                 yield new_method_return(message, "o", (self._path(message.body[0]),))
             case "GetAll":
                 yield self._properties(message)
+            case "KillUnit":
+                yield self._kill(message)
             case verb:
                 yield from self._job(message, verb)
+
+    def _kill(self, message: Message) -> Message:
+        unit, who, number = message.body
+        self.asked.append(("KillUnit", unit))
+        result = self.results.get(unit, "done")
+        if result.startswith("error "):
+            return new_error(message, result.removeprefix("error "), "s", (f"Unit {unit}: no",))
+        assert who == "all"
+        if result != "silent":
+            with suppress(ProcessLookupError):
+                os.kill(self.units[unit]["MainPID"], number)
+        return new_method_return(message)
 
     def _path(self, unit: str) -> str:
         return f"{PATH}/unit/" + unit.encode().hex()
@@ -127,7 +142,9 @@ class Systemd:
         name = bytes.fromhex(path.rpartition("/")[2]).decode()
         unit = self.units.get(name, {"LoadState": "not-found", "ActiveState": "inactive"})
         if message.body[0].endswith(".Service"):
-            found = {key: ("s", unit[key]) for key in SERVICE_ONLY if key in unit}
+            found = {
+                key: (SIGNATURES[type(unit[key])], unit[key]) for key in SERVICE_ONLY if key in unit
+            }
         else:
             found = {
                 key: (SIGNATURES[type(value)], value)

@@ -17,8 +17,9 @@ from agent.core.model import Answer
 from agent.core.settings import CheckSettings
 from agent.ports import Refused
 from drivers.http import HttpCheck, judge_status, parse_status
-from drivers.inquiry import CannotAsk, Resolver, answer_within, connect, endpoint
+from drivers.inquiry import CannotAsk, Resolver, Verdict, answer_within, connect, endpoint, excuse
 from drivers.lane import Lane
+from drivers.strain import Strain
 from drivers.tcp import TcpCheck
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -27,6 +28,11 @@ LONG_MS = 10_000
 
 def settings(kind: str, target: str, timeout_ms: int = LONG_MS, expect: str = "") -> CheckSettings:
     return CheckSettings("c", kind, target, timeout_ms=timeout_ms, expect=expect)
+
+
+def unanswered(answer: Answer, timeout_ms: int) -> bool:
+    """None instead of False where this host was slow itself."""
+    return not answer.ok and answer.detail.startswith(f"no answer within {timeout_ms} ms")
 
 
 def closed_port() -> int:
@@ -100,8 +106,7 @@ def test_a_name_is_tried_at_each_of_its_addresses(addresses: list[str]) -> None:
             return addresses
 
     async def ask(port: int) -> Answer:
-        _, writer = await connect(Names("sbc", port, socket.SOCK_STREAM), LONG_MS)
-        writer.transport.abort()
+        (await connect(Names("sbc", port, socket.SOCK_STREAM), LONG_MS)).close()
         return Answer(True)
 
     assert served(silent, ask).ok is True
@@ -121,7 +126,7 @@ def test_a_server_whose_queue_is_full_gets_no_more_than_its_time() -> None:
             client.connect_ex(server.getsockname())
         target = f"127.0.0.1:{server.getsockname()[1]}"
         answer = asyncio.run(TcpCheck(settings("tcp", target, timeout_ms=200)).ask())
-    assert (answer.ok, answer.detail) == (False, "no answer within 200 ms")
+    assert unanswered(answer, 200)
     assert answer.took_ms >= 200
 
 
@@ -142,7 +147,7 @@ def test_an_ipv6_place_stands_in_brackets() -> None:
 
 
 def raising(error: BaseException) -> Answer:
-    async def question() -> tuple[bool | None, str]:
+    async def question() -> Verdict:
         raise error
 
     return asyncio.run(answer_within(1000, question))
@@ -179,14 +184,65 @@ def test_running_out_of_files_is_not_held_against_the_service() -> None:
 
 
 def test_an_agent_that_was_late_itself_blames_nobody() -> None:
-    async def question() -> tuple[bool | None, str]:
-        threading.Event().wait(0.7)  # the loop stands still, as when the machine was paused
+    async def question() -> Verdict:
+        threading.Event().wait(0.2)  # the loop stands still, as when the machine was paused
         await asyncio.sleep(60)
-        return True, ""
+        return Verdict(True, "")
 
     answer = asyncio.run(answer_within(50, question))
     assert answer.ok is None
     assert "late" in answer.detail
+
+
+async def never() -> Verdict:
+    await asyncio.sleep(60)
+    return Verdict(True, "")
+
+
+def pressure(folder: Path, **stood_us: int) -> Strain:
+    for name, line in (("cpu", "some"), ("io", "full"), ("memory", "full")):
+        total_us = stood_us.get(name, 7)
+        (folder / name).write_text(f"{line} avg10=0.00 avg60=0.00 avg300=0.00 total={total_us}\n")
+    return Strain(folder)
+
+
+@pytest.mark.parametrize(("stood_ms", "waited_for"), [(0, ""), (150, ""), (190, "cpu")])
+def test_a_host_that_stood_still_most_of_the_time_says_for_what(
+    tmp_path: Path, stood_ms: int, waited_for: str
+) -> None:
+    host = pressure(tmp_path, cpu=5_000_000)
+    before = host.totals_us()
+    pressure(tmp_path, cpu=5_000_000 + stood_ms * 1000)
+    assert host.since(before, 200) == waited_for
+
+
+def test_a_busy_processor_is_an_excuse_only_where_we_had_to_wait_for_it_as_well(
+    tmp_path: Path,
+) -> None:
+    host = pressure(tmp_path)
+    before = host.totals_us()
+    pressure(tmp_path, cpu=99_000_000)
+    assert excuse(host, before, 100, 2) == ""
+    assert "waiting for cpu" in excuse(host, before, 106, 6)
+    assert "was 30 ms late" in excuse(host, host.totals_us(), 130, 30)
+
+
+def test_silence_while_the_whole_host_stood_still_is_not_held_against_the_service(
+    tmp_path: Path,
+) -> None:
+    host = pressure(tmp_path)
+
+    async def question() -> Verdict:
+        pressure(tmp_path, io=99_000_000)
+        return await never()
+
+    assert asyncio.run(answer_within(100, question, host=host)).ok is None
+
+
+def test_a_kernel_that_does_not_count_its_pressure_excuses_nobody(tmp_path: Path) -> None:
+    assert Strain(tmp_path / "absent").since({}, 200) == ""
+    (tmp_path / "cpu").write_text("nonsense\n")
+    assert Strain(tmp_path).totals_us() == {}
 
 
 def test_a_name_server_that_hangs_is_not_held_against_the_service() -> None:
@@ -227,10 +283,18 @@ def test_a_name_that_does_not_resolve_is_not_held_against_the_service() -> None:
 
 def test_a_status_of_the_right_kind_is_alive_and_any_other_is_not() -> None:
     assert http(b"HTTP/1.1 204 No Content\r\n\r\n").ok is True
-    answer = http(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
-    assert (answer.ok, answer.detail) == (False, "503 Service Unavailable, wanted 2xx")
+    answer = http(b"HTTP/1.1 500 Internal Server Error\r\n\r\n")
+    assert (answer.ok, answer.detail) == (False, "500 Internal Server Error, wanted 2xx")
     assert http(b"HTTP/1.0 401 No\r\n\r\n", expect="401").ok is True
     assert http(b"HTTP/1.1 204 No Content\r\n\r\n", expect="200").ok is False
+
+
+def test_a_server_that_drains_lives_unless_that_is_what_was_wanted() -> None:
+    answer = http(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+    assert (answer.ok, answer.draining) == (True, True)
+    assert answer.detail == "503 Service Unavailable: draining or overloaded"
+    wanted = http(b"HTTP/1.1 503 Service Unavailable\r\n\r\n", expect="503")
+    assert (wanted.ok, wanted.draining) == (True, False)
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
@@ -264,7 +328,7 @@ def test_a_server_that_accepts_and_hangs_is_not_alive() -> None:
         silent,
         lambda port: HttpCheck(settings("http", f"http://127.0.0.1:{port}/", 200)).ask(),
     )
-    assert (answer.ok, answer.detail) == (False, "no answer within 200 ms")
+    assert unanswered(answer, 200)
 
 
 def test_a_server_that_drips_gets_its_whole_time_once() -> None:
@@ -276,7 +340,7 @@ def test_a_server_that_drips_gets_its_whole_time_once() -> None:
     answer = served(
         drip, lambda port: HttpCheck(settings("http", f"http://127.0.0.1:{port}/", 300)).ask()
     )
-    assert (answer.ok, answer.detail) == (False, "no answer within 300 ms")
+    assert unanswered(answer, 300)
 
 
 def test_the_request_names_its_host_and_cannot_be_broken_out_of() -> None:
@@ -325,4 +389,4 @@ def test_a_url_that_cannot_be_asked_is_refused_at_once(target: str) -> None:
 def test_a_status_line_may_lack_its_reason() -> None:
     assert parse_status(b"HTTP/1.1 200\r\n") == (200, "")
     assert parse_status(b"HTTP/2 200\r\n") is None
-    assert judge_status(200, "", "") == (True, "200")
+    assert judge_status(200, "", "") == Verdict(True, "200")

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -51,8 +52,12 @@ def service(
 
 def children() -> list[psutil.Process]:
     """Shells and sleepers; the servers of other tests are none of ours."""
-    found = psutil.Process().children(recursive=True)
-    return [process for process in found if process.name() in ("sh", "sleep", "yes")]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.name() in ("sh", "sleep", "yes"):
+                found.append(process)
+    return found
 
 
 def lives(pid_file: Path) -> bool:

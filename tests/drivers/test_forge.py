@@ -16,7 +16,14 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from agent.core.keeping import KeptPeer
 from agent.core.kit import Batch, Kit, Link, load
-from agent.core.settings import AddressSettings, GroupSettings, NodeSettings
+from agent.core.settings import (
+    AddressSettings,
+    Exclusive,
+    GroupSettings,
+    NodeSettings,
+    ServiceSettings,
+    Settings,
+)
 from drivers.forge import forge, write
 from tests.drivers.street import FLOATING, FLOATING_6, GROUP, LINKS, NODES, many, settings
 
@@ -392,3 +399,28 @@ def test_a_question_has_no_more_time_than_there_is_between_two_adverts(
     slow = replace(GROUP, name="slow", advert_ms=1000)
     kit = forged(replace(GROUP, advert_ms=advert_ms), slow)
     assert kit.keeping.ask_gap_ms == gap_ms
+
+
+def test_what_runs_of_an_exclusive_group_can_be_killed_without_the_agent() -> None:
+    services = (
+        ServiceSettings("db", "db.service"),
+        ServiceSettings("side", start="/opt/up", stop="/opt/down now", status="/opt/is-up"),
+    )
+    kit = forged(replace(GROUP, services=services, exclusive=Exclusive.LEASE))
+    assert kit.groups["sbc"].stops == (
+        ("systemctl", "--no-block", "stop", "db.service"),
+        ("systemctl", "--signal=SIGKILL", "kill", "db.service"),
+        ("/bin/sh", "-c", "/opt/down now"),
+    )
+    assert set(kit.keeping.leases) == {"sbc"}
+    assert forged(replace(GROUP, services=services)).groups["sbc"].stops == ()
+
+
+def test_a_witness_gets_a_kit_of_votes_alone() -> None:
+    nodes = NODES | {"wit": NodeSettings("wit", "london", ("10.1.0.19",), witness=True)}
+    group = replace(GROUP, exclusive=Exclusive.LEASE)
+    settings = Settings("callcentre", "/key", "wit", ("london",), nodes, {"sbc": group})
+    kit = forge(settings, {"eth0": Link("eth0", 2, "02:00:00:00:00:19", (("10.1.0.19", 24),))})
+    assert (kit.groups, kit.keeping.groups) == ({}, {})
+    assert kit.keeping.leases["sbc"].voters == ("lon1", "lon2", "wit")
+    assert set(kit.peers) == {"lon1", "lon2"}

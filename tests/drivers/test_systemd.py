@@ -3,9 +3,12 @@
 
 import asyncio
 import os
+import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +18,7 @@ from agent.core.model import Answer
 from agent.core.settings import CheckSettings, ServiceSettings
 from agent.ports import PortError, Refused, Unreachable
 from drivers.bus import unit_name
-from drivers.systemd import SystemdService
+from drivers.systemd import SystemdService, members
 from drivers.unit import UnitCheck
 from tests.drivers.bus_lab import Systemd, message_bus_daemon
 
@@ -254,3 +257,67 @@ def test_an_error_that_leaves_open_what_was_done_is_unknown(bus: str, name: str)
     systemd.unit(SIP)
     systemd.results[SIP] = f"error org.freedesktop.DBus.Error.{name}"
     assert isinstance(refused(bus, systemd), Unreachable)
+
+
+# ---------------------------------------------------------------- killing
+
+
+@contextmanager
+def main_process() -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_unit_is_killed_though_it_is_stopped_and_seen_to_be_gone(bus: str) -> None:
+    systemd = Systemd()
+    with main_process() as process:
+        systemd.unit(SIP, "active", MainPID=process.pid)
+        os.kill(process.pid, signal.SIGSTOP)
+        assert play(bus, systemd, service(bus).main_pid) == process.pid
+        said = play(bus, systemd, lambda: service(bus).kill(LONG_MS))
+        assert said.startswith(f"unit {SIP}: kill: pid {process.pid} gone in ")
+        assert process.wait() == -signal.SIGKILL
+    assert systemd.asked == [("KillUnit", SIP)]
+
+
+def test_a_unit_of_which_nothing_runs_needs_no_killing(bus: str) -> None:
+    systemd = Systemd()
+    systemd.unit(SIP, MainPID=0)
+    assert "nothing of it runs" in play(bus, systemd, lambda: service(bus).kill(LONG_MS))
+    assert systemd.asked == []
+
+
+def test_a_kill_that_does_not_help_within_its_limit_is_unknown(bus: str) -> None:
+    systemd = Systemd()
+    with main_process() as process:
+        systemd.unit(SIP, "active", MainPID=process.pid)
+        systemd.results[SIP] = "silent"
+        error = refused(bus, systemd, "kill", 300)
+    assert isinstance(error, Unreachable)
+    assert "not gone within 300 ms" in str(error)
+
+
+def test_a_kill_that_is_not_allowed_says_which_rule_is_wanted(bus: str) -> None:
+    systemd = Systemd()
+    with main_process() as process:
+        systemd.unit(SIP, "active", MainPID=process.pid)
+        systemd.results[SIP] = "error org.freedesktop.DBus.Error.AccessDenied"
+        error = refused(bus, systemd, "kill")
+    assert isinstance(error, Refused)
+    assert "polkit rule" in str(error)
+
+
+def test_without_systemd_nobody_knows_its_main_process_nor_what_it_said(bus: str) -> None:
+    assert asyncio.run(service(bus).main_pid()) == 0
+    assert asyncio.run(service(bus, "no-such-unit-here.service").last_lines(3)) == []
+
+
+def test_a_control_group_has_the_processes_of_all_below_it() -> None:
+    mine = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+    found = members(mine)
+    assert found == set() if mine.strip("/") == "" else os.getpid() in found
+    assert members("") == members("/") == members("/no/such.slice") == set()

@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from agent.core import care, election, geo, moves, peer, role
+from agent.core import (
+    bringing,
+    care,
+    election,
+    geo,
+    lease,
+    lease_moves,
+    lease_rows,
+    moves,
+    peer,
+    role,
+    steps,
+)
 from agent.core.table import Table
 from tests.house.rules import TREE
 
@@ -27,7 +39,10 @@ it against them.
 
 @dataclass(frozen=True)
 class Machine:
-    """A table, the module whose first lines explain its states, and where it may begin."""
+    """A table, the module whose first lines explain its states, and where it may begin.
+
+    effects: what its rows may name; two machines with the same ones share them.
+    """
 
     table: Table[Any]
     explained: ModuleType
@@ -40,10 +55,28 @@ def _machine(title: str, home: ModuleType, explained: ModuleType, *starts: str) 
     return Machine(home.TABLE, explained, title, starts, frozenset(home.EFFECTS))
 
 
+LEASE_EFFECTS = frozenset(lease_moves.EFFECTS)
 MACHINES = (
     _machine("A group, as its keeper keeps it", moves, election, election.INIT),
     _machine("A peer, as a keeper sees it", peer, peer, peer.UNKNOWN),
     _machine("A group, as its agent sees it", role, role, role.STANDBY),
+    _machine(
+        "The way of a group into service on a node, and out of it", steps, bringing, bringing.IDLE
+    ),
+    Machine(
+        lease_moves.VOTER,
+        lease,
+        "A vote for an exclusive group",
+        (lease_rows.QUIET,),
+        LEASE_EFFECTS,
+    ),
+    Machine(
+        lease_moves.HOLDER,
+        lease_rows,
+        "A claim to an exclusive group",
+        (lease_rows.IDLE,),
+        LEASE_EFFECTS,
+    ),
     _machine("A service", care, care, care.OFF, care.FRESH),
     _machine("A name in DNS and its sites", geo, geo, geo.IDLE),
 )

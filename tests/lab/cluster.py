@@ -44,6 +44,7 @@ status = @STATUS@
 start_within = "5s"
 stop_within = "5s"
 restarts = "@RESTARTS@"
+on_death = "@ON_DEATH@"
 alive = [
     {{ tcp = "127.0.0.1:{TCP_PORT}", every = "200ms", timeout = "500ms", stale_after = "5s" }},
     {{ name = "echo", every = "1s", timeout = "1s", rise = 1, command = '''
@@ -64,6 +65,7 @@ class Group:
     hold: str = "10s"
     probation: str = "1s"
     restarts: str = "3 in 10m"
+    on_death: str = "restart"
 
     def text(self) -> str:
         head = f"""[group.{self.name}]
@@ -78,7 +80,8 @@ address = "{self.address}"
 interface = "eth0"
 vrid = {self.vrid}
 """
-        return head + SERVICE.replace("@GROUP@", self.name).replace("@RESTARTS@", self.restarts)
+        service = SERVICE.replace("@GROUP@", self.name).replace("@ON_DEATH@", self.on_death)
+        return head + service.replace("@RESTARTS@", self.restarts)
 
 
 PAIR = Group("vip", ("lon1", "lon2"), "10.1.0.100/24")
@@ -247,7 +250,8 @@ class Cluster:
         return all(
             seen[name]["state"] == "backup"
             and seen[name]["role"] == "standby"
-            and heard[name] == {"state": "backup", "ready": True}
+            and heard[name].get("state") == "backup"
+            and heard[name].get("ready")
             for name in seen
             if name not in owners
         )

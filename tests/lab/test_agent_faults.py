@@ -85,8 +85,10 @@ def test_when_all_of_it_dies_the_kernel_drops_the_address_and_the_standby_serves
     client = Client(lan, cluster)
     node = lan.node(client.active)
     patient = node.tell_patient("status").stdout.split()[-1]
-    for pid in processes_in([node.namespace]) - {int(patient)}:
-        os.kill(pid, signal.SIGKILL)
+    doomed = processes_in([node.namespace]) - {int(patient)}
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: none sees another one die
+        for pid in doomed:
+            os.kill(pid, number)
     client.await_standby()
     owned = client.owned.record()
     assert owned.owners_seen(VIP, client.start_ms) == [client.active, client.standby]

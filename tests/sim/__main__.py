@@ -4,7 +4,8 @@
 `python -m tests.sim --seeds 0:300 [--jobs 2] [--minutes 10] [--shape plain]`
 `python -m tests.sim --seed 23 --trace [--full] [--from 40 --to 60]`, `--shorten` drops faults that
 the failure does not need. `python -m tests.sim --calm-hours 24 --loss 1 --advert 200 --paths 2`:
-no faults, random loss. Exit status 1 where an invariant did not hold or somebody took over in calm.
+no faults, random loss. `--exclusive`: groups that must never run twice.
+Exit status 1 where an invariant did not hold or somebody took over in calm.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 
 from tests.sim.calm import be_calm
+from tests.sim.exclusive import ExclusiveWorld, ScriptedWorld
 from tests.sim.plan import SHAPES
 from tests.sim.runner import MINUTES, SEEDS, again, replay_command, run_seeds, shorten
 from tests.sim.trace import Trace
@@ -25,7 +27,7 @@ from tests.sim.world import Result, World
 def replay(arguments: argparse.Namespace) -> int:
     """One seed, told."""
     seed, shape, minutes = arguments.seed, arguments.shape, arguments.minutes
-    world = World(seed, shape, minutes)
+    world = _kind(arguments)(seed, shape, minutes)
     if arguments.shorten:
         world = again(world, shorten(world))
     town = world.town
@@ -47,6 +49,12 @@ def replay(arguments: argparse.Namespace) -> int:
     return 1 if result.failure else 0
 
 
+def _kind(arguments: argparse.Namespace) -> type[World]:
+    if arguments.scripted:
+        return ScriptedWorld
+    return ExclusiveWorld if arguments.exclusive else World
+
+
 def run_many(arguments: argparse.Namespace) -> int:
     """A range of seeds, summed up."""
     first, _, last = arguments.seeds.partition(":")
@@ -54,13 +62,16 @@ def run_many(arguments: argparse.Namespace) -> int:
     began_s, rules = time.perf_counter(), Counter[str]()
     events = faults = moves = 0
     failed: list[Result] = []
-    for result in run_seeds(seeds, arguments.jobs, arguments.minutes, arguments.shape):
+    for result in run_seeds(
+        seeds, arguments.jobs, arguments.minutes, arguments.shape, _kind(arguments)
+    ):
         events, faults, moves = events + result.events, faults + result.faults, moves + result.moves
         if result.failure:
             failed.append(result)
             rules[result.rule] += 1
             print(f"seed {result.seed} ({result.shape}): {result.failure}")
-            print(f"  {replay_command(result, arguments.shape, arguments.minutes)}", flush=True)
+            command = replay_command(result, arguments.shape, arguments.minutes, _kind(arguments))
+            print(f"  {command}", flush=True)
     took_s = time.perf_counter() - began_s
     print(
         f"{len(seeds)} seeds of {arguments.minutes:g} min in {took_s:.1f} s: {events} events "
@@ -77,6 +88,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--shape", choices=SHAPES, default="")
+    parser.add_argument("--exclusive", action="store_true")
+    parser.add_argument("--scripted", action="store_true", help="exclusive, with small agents")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--full", action="store_true", help="routine too")
     parser.add_argument("--from", dest="begin", type=float, default=0.0, metavar="SECOND")

@@ -10,24 +10,27 @@ from agent.core.model import (
     Alarm,
     Answer,
     Checked,
-    ControlService,
-    KeepEpoch,
     KeeperLost,
     KeeperSaid,
-    LookNames,
-    ObserveNames,
     Outcome,
-    Record,
-    Reply,
     Severity,
     StoreFailed,
     StoreMended,
+    Ticked,
+    Word,
+)
+from agent.core.orders import (
+    ControlService,
+    GatherFacts,
+    KeepEpoch,
+    LookNames,
+    ObserveNames,
+    Record,
+    Reply,
     Tell,
     TellKeeper,
-    Ticked,
     UpdateNames,
     VerifyNames,
-    Word,
 )
 from agent.core.peer import agent_answer
 from tests.sim.process import Process
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 BEAT_MS = 1000  # the real shell beats four times as often; the core's limits are whole seconds
 KEEPER_HUNG_MS = 4000
 STOP_BY_FORCE_MS = 35_000  # the service manager's patience with one that hangs
+KILL_MS = 30
 FSYNC_MS = (2, 40)
 SLOW_FSYNC_MS = (500, 8_000)
 DNS_MS = (10, 60)
@@ -64,6 +68,7 @@ class AgentProcess(Process):
         self.hands = {
             TellKeeper: self.tell_keeper,
             ControlService: self.control_service,
+            GatherFacts: self.gather_facts,
             KeepEpoch: self.keep_epoch,
             LookNames: self.look_names,
             UpdateNames: self.update_names,
@@ -195,6 +200,9 @@ class AgentProcess(Process):
         if action.verb == "status":
             self.outcome(5, action.op_id, True, "", running=service.running)
             return
+        if action.verb == "kill":
+            self.agenda.after(KILL_MS, self.finish_kill, self.life, action)
+            return
         service.orders += 1
         took_ms = 200 if action.verb == "stop" else service.start_ms
         if service.hanging and action.verb != "start":
@@ -210,6 +218,15 @@ class AgentProcess(Process):
             return
         ok, detail = self.node.control(action.group, action.service, action.verb)
         self.feed_life(life, Outcome(action.op_id, ok, detail))
+
+    def finish_kill(self, life: int, action: ControlService) -> None:
+        """Beside whatever else is ordered; what was being started is killed with it."""
+        self.node.services[action.group, action.service].orders += 1
+        self.node.stop_service(action.group, action.service)
+        self.feed_life(life, Outcome(action.op_id, True, "gone"))
+
+    def gather_facts(self, action: GatherFacts) -> None:
+        self.outcome(20, action.op_id, True, "", lines=[], resources={})
 
     def keep_epoch(self, action: KeepEpoch) -> None:
         self.world.judge.acting(self, action)

@@ -6,15 +6,8 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
-from agent.core.model import (
-    Alarm,
-    ControlService,
-    KeepEpoch,
-    Record,
-    Reply,
-    Severity,
-    UpdateNames,
-)
+from agent.core.model import Alarm, Severity
+from agent.core.orders import ControlService, KeepEpoch, Record, Reply, UpdateNames
 
 if TYPE_CHECKING:
     from tests.sim.agent import AgentProcess

@@ -250,6 +250,25 @@ def _maintenance(world: World, fault: Fault) -> Heal | None:
     return lambda: world.ask(fault.node, "maintenance", {"on": False})
 
 
+def _fence_refuses(world: World, fault: Fault) -> Heal | None:
+    return _outlet(world, fault, "refuses")
+
+
+def _fence_slow(world: World, fault: Fault) -> Heal | None:
+    return _outlet(world, fault, "slow")
+
+
+def _fence_lies(world: World, fault: Fault) -> Heal | None:
+    """It says "ok" long before the node is off."""
+    return _outlet(world, fault, "lies")
+
+
+def _outlet(world: World, fault: Fault, how: str) -> Heal:
+    outlet = world.outlets[fault.node]
+    setattr(outlet, how, getattr(outlet, how) + 1)
+    return lambda: setattr(outlet, how, getattr(outlet, how) - 1)
+
+
 APPLY: dict[str, Callable[[World, Fault], Heal | None]] = {
     "kill-keeper": _kill_keeper,
     "kill-agent": _kill_agent,
@@ -275,5 +294,8 @@ APPLY: dict[str, Callable[[World, Fault], Heal | None]] = {
     "wall-step": _wall_step,
     "switchover": _switchover,
     "maintenance": _maintenance,
+    "fence-refuses": _fence_refuses,
+    "fence-slow": _fence_slow,
+    "fence-lies": _fence_lies,
     **LINK_FAULTS,
 }

@@ -18,10 +18,12 @@ from agent.core.keeping import (
     PeerHeard,
     RefreshAddresses,
     ReleaseAddresses,
+    Remember,
     Report,
     SendAdvert,
     SendPeer,
     Sense,
+    StopServices,
     TakeAddresses,
     Told,
     TrafficSeen,
@@ -62,6 +64,8 @@ class KeeperProcess(Process):
             SendPeer: self.send_to_peers,
             AskNeighbour: self.ask_neighbour,
             Sense: self.sense,
+            Remember: self.remember,
+            StopServices: self.stop_services,
             Report: self.report,
             Finish: self.finish,
         }
@@ -75,6 +79,7 @@ class KeeperProcess(Process):
         self.proven = False
         self.world.judge.keeper_began(node)
         keeping = town.keeping(node.name, self.boot)
+        keeping.memory = node.notes
         self.core = self.world.cores.keeper(keeping, self.clock.read(self.agenda.now))
         for group in list(node.kernel.held):
             self.feed(AddressSeen(town.interface(0), town.address(group), True))
@@ -190,6 +195,13 @@ class KeeperProcess(Process):
         packets = self.world.received(self.node, path)
         self.take_in(TrafficSeen(action.interface, packets, len(witnesses)))
         self.hearing = hearing
+
+    def remember(self, action: Remember) -> None:
+        """In the run folder: it survives this process, and nothing else."""
+        self.node.notes = action.memory
+
+    def stop_services(self, action: StopServices) -> None:
+        self.node.end_services(action.group)
 
     def report(self, action: Report) -> None:
         before, self.said = self.said, action.said

@@ -22,7 +22,8 @@ from agent.core.keeping import (
     Woken,
     WordGiven,
 )
-from agent.core.model import KeepEpoch, Outcome, Record, Severity, Tell
+from agent.core.model import Outcome, Severity
+from agent.core.orders import KeepEpoch, Record, Tell
 from tests.sim.stories import STORIES
 from tests.sim.world import Cores, World
 

@@ -8,7 +8,6 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from agent.core.keeping import AddressSeen, LinkSeen
-from tests.sim.agent import AgentProcess
 from tests.sim.keeper import NETLINK_MS, KeeperProcess
 from tests.sim.kernel import Clock, Kernel
 from tests.sim.outside import Disk, Service
@@ -24,6 +23,7 @@ RESTART_MS = (150, 300)
 WATCHDOG_MS = 6000  # a process that does not move for so long is killed
 STOP_WITHIN_MS = 5000
 BOOT_MS = (1000, 3000)
+KILL_MS = 20
 FOREIGN_HAND = "NetworkManager (pid 812)"
 
 
@@ -44,10 +44,11 @@ class Node:
         self.services: dict[tuple[str, str], Service] = {}
         self.kept_dead = {"keeper": 0, "agent": 0}  # how many faults keep it from being restarted
         self.leaving = False
+        self.notes: bytes | None = None  # of its keepers, on this machine since it was started
         self.overheard: set[str] = set()  # neighbours that its kernel knows
         self.passed_ms = 0  # of its neighbours' chatter, when it was switched on
         self.keeper = KeeperProcess(self, world)
-        self.agent = AgentProcess(self, world)
+        self.agent = world.agent_of(self)
         self.processes: dict[str, Process] = {"keeper": self.keeper, "agent": self.agent}
         for group in world.town.groups_of(name):
             self._install(group)
@@ -91,12 +92,13 @@ class Node:
     def lose_power(self) -> None:
         """Everything that is not on disk is gone."""
         self.life += 1
+        self.notes = None
         for process in self.processes.values():
             process.end()
         for service in self.services.values():
             if service.alive:
                 service.bad_since = self.agenda.now
-            service.running = False
+            service.running = service.begun = False
             service.orders += 1
         self.kernel.lose_power()
         self.world.judge.looked_different()
@@ -241,16 +243,26 @@ class Node:
             return True, "stopped"
         if service.refusing:
             return False, "start refused: licence not valid"
-        service.running = True
+        service.running = service.begun = True
         service.hanging = 0
         return True, "started"
+
+    def end_services(self, group: str) -> None:
+        """A keeper that lost a lease has them killed."""
+        self.agenda.after(KILL_MS, self._ended, self.life, group)
+
+    def _ended(self, life: int, group: str) -> None:
+        for owner, name in self.services if life == self.life else ():
+            if owner == group:
+                self.services[owner, name].orders += 1
+                self.stop_service(owner, name)
 
     def stop_service(self, group: str, name: str) -> None:
         service = self.services[group, name]
         was_alive = service.alive
         if was_alive:
             service.bad_since = self.agenda.now
-        service.running = False
+        service.running = service.begun = False
         service.hanging = 0
         if was_alive:
             self.world.judge.liveness.service_died(self, group, name)

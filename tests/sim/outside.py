@@ -17,6 +17,7 @@ class Service:
     running: bool = True
     hanging: int = 0  # runs, does not answer, does not stop in time
     refusing: int = 0  # will not start
+    begun: bool = False  # its process is there, and perhaps not ready yet
     orders: int = 0  # a later order to the service manager replaces the one under way
     bad_since: int = 0  # true time since which it does not answer, meaningful while it does not
 
@@ -78,3 +79,12 @@ class Nms:
             self.standing.discard((node, alarm.alarm_id))
         else:
             self.standing.add((node, alarm.alarm_id))
+
+
+@dataclass(slots=True)
+class Outlet:
+    """What feeds a node. Counted faults: it refuses, is slow, says "ok" long before it is off."""
+
+    refuses: int = 0
+    slow: int = 0
+    lies: int = 0

@@ -45,6 +45,8 @@ class Draw:
             return bool(self.town.devices)
         if kind == "gateway-dead":
             return self.town.gateways
+        if kind.startswith("fence-"):
+            return self.town.fences
         if kind.startswith("plain-"):
             return bool(self.town.plain)
         return kind != "dns-down" or bool(self.town.geos)
@@ -55,7 +57,7 @@ class Draw:
         kind = kind or rng.choice(self.kinds)
         node = rng.choice(list(town.nodes))
         other = rng.choice(town.peers(node))
-        group = rng.choice(town.groups_of(node)).name
+        group = rng.choice(town.groups_of(node) or list(town.groups.values())).name
         lasts_ms = rng.randint(200, self.longest_ms)
         fault = Fault(at_ms, kind, lasts_ms, node, other, rng.randrange(town.paths), group)
         if kind == "switchover" and town.geos and rng.random() < 0.4:

@@ -21,17 +21,21 @@ def kept_seeds() -> list[int]:
     return [int(line) for line in lines if line and not line.startswith("#")]
 
 
-def run_seed(job: tuple[int, str, float]) -> Result:
+def run_seed(job: tuple[type[World], int, str, float]) -> Result:
     """One seed, from its parameters alone, so that any process can do it."""
-    seed, shape, minutes = job
-    return World(seed, shape, minutes).run()
+    kind, seed, shape, minutes = job
+    return kind(seed, shape, minutes).run()
 
 
 def run_seeds(
-    seeds: Sequence[int], jobs: int = 1, minutes: float = MINUTES, shape: str = ""
+    seeds: Sequence[int],
+    jobs: int = 1,
+    minutes: float = MINUTES,
+    shape: str = "",
+    kind: type[World] = World,
 ) -> Iterator[Result]:
     """Results in the order of the seeds."""
-    todo = [(seed, shape, minutes) for seed in seeds]
+    todo = [(kind, seed, shape, minutes) for seed in seeds]
     if jobs == 1:
         yield from map(run_seed, todo)
         return
@@ -39,9 +43,14 @@ def run_seeds(
         yield from pool.imap(run_seed, todo, chunksize=4)
 
 
-def replay_command(result: Result, shape: str = "", minutes: float = MINUTES) -> str:
+def replay_command(
+    result: Result, shape: str = "", minutes: float = MINUTES, kind: type[World] = World
+) -> str:
     """What somebody types to see this failure."""
     more = f" --shape {shape}" if shape else ""
+    more += {"ExclusiveWorld": " --exclusive", "ScriptedWorld": " --scripted"}.get(
+        kind.__name__, ""
+    )
     more += f" --minutes {minutes:g}" if minutes != MINUTES else ""
     return f"python -m tests.sim --seed {result.seed}{more} --trace"
 
@@ -49,7 +58,7 @@ def replay_command(result: Result, shape: str = "", minutes: float = MINUTES) ->
 def again(world: World, faults: list[Fault]) -> World:
     """The same world with other faults, ready to run."""
     minutes = world.end_ms / 60_000
-    return World(world.seed, world.shape, minutes, world.cores, faults, world.town)
+    return type(world)(world.seed, world.shape, minutes, world.cores, faults, world.town)
 
 
 def shorten(world: World) -> list[Fault]:

@@ -6,12 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agent.core.keeping import Keeping, KeptGroup, KeptPeer, Router
+from agent.core.kit_plan import leases_of
 from agent.core.model import Reading, Sampled
 from agent.core.settings import (
     AddressSettings,
     CheckSettings,
     DeviceSettings,
+    Exclusive,
     Failback,
+    FenceSettings,
     GeoSettings,
     GroupSettings,
     NodeSettings,
@@ -26,6 +29,8 @@ ADVERT_MS = 1000
 QUICK_MS = 200
 HOLD_MS = 10_000
 LIFETIME_S = 3
+LEASE_MS = 2_000
+WITNESS = "wit9"
 CHECK_EVERY_MS = 3000
 POLL_EVERY_MS = 5000
 RUNTIME_LOW_S = 300
@@ -81,6 +86,10 @@ class Town:
     plain_preempts: bool = False
     apart: bool = False
     drain_ms: int = 0
+    exclusive: Exclusive = Exclusive.SEGMENT
+    lease_ms: int = LEASE_MS
+    witness_node: bool = False  # a machine that only votes
+    fences: bool = False  # each node has an outlet that can be switched off
     client_forgets: bool = True  # False: a router that keeps its ARP entries for hours
     nodes: dict[str, str] = field(default_factory=dict)  # name -> site
     groups: dict[str, GroupSettings] = field(default_factory=dict)
@@ -94,6 +103,8 @@ class Town:
         for site in self.sites:
             for number in range(self.groups_per_site):
                 self._add_group(site, number)
+        if self.witness_node:
+            self.nodes[WITNESS] = self.sites[0]
         if len(self.sites) > 1:
             self._add_geo()
         if self.with_devices:
@@ -118,6 +129,7 @@ class Town:
             plain_peers=(self.plain_address(site),) if self.plain and not number else (),
             gateways=(self.neighbour_address("gateway", site),) if self.gateways else (),
             break_first=self.apart, drain_ms=self.drain_ms,
+            exclusive=self.exclusive, lease_ms=self.lease_ms,
         )  # fmt: skip
 
     def _add_geo(self) -> None:
@@ -161,7 +173,11 @@ class Town:
         """What agent.config would read on that node."""
         nodes = {
             name: NodeSettings(
-                name, site, tuple(self.real_address(name, p) for p in range(self.paths))
+                name,
+                site,
+                tuple(self.real_address(name, p) for p in range(self.paths)),
+                witness=name == WITNESS,
+                fence=FenceSettings("command") if self.fences and name != WITNESS else None,
             )
             for name, site in self.nodes.items()
         }
@@ -211,4 +227,5 @@ class Town:
             lifetime_s=LIFETIME_S,
             beat_ms=1000,
             report_ms=1000,
+            leases=leases_of(self.settings(node)),
         )

@@ -22,7 +22,8 @@ from agent.core.keeping import (
     Woken,
     WordGiven,
 )
-from agent.core.model import Checked, KeeperSaid, Record, Sampled, TellKeeper, Ticked
+from agent.core.model import Checked, KeeperSaid, Sampled, Ticked
+from agent.core.orders import Record, TellKeeper
 from tests.sim.process import Process
 
 ROUTINE_EVENTS = (

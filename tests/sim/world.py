@@ -17,6 +17,7 @@ from agent.core.keeper import KeeperCore
 from agent.core.model import Asked
 from agent.core.settings import Failback, Standby
 from tests.sim.agenda import Agenda
+from tests.sim.agent import AgentProcess
 from tests.sim.deeds import Violation
 from tests.sim.fault import Fault
 from tests.sim.faults import APPLY
@@ -25,7 +26,7 @@ from tests.sim.lan import Client, Neighbour, Rogue
 from tests.sim.liveness import ONE_OWNER_MS
 from tests.sim.network import Link, Network
 from tests.sim.node import Node
-from tests.sim.outside import Nms, Zone
+from tests.sim.outside import Nms, Outlet, Zone
 from tests.sim.plain import PlainRouter
 from tests.sim.plan import SHAPES, plan
 from tests.sim.process import Process
@@ -118,8 +119,9 @@ class World:
         self.nms = Nms()
         self.zones = {geo: Zone(settings.sites[0]) for geo, settings in self.town.geos.items()}
         self.power_supplies = {name: PowerSupply(name) for name in self.town.devices}
+        self.outlets = {name: Outlet() for name in self.town.nodes}
         self._settle(seed)
-        self.judge = Judge(self)
+        self.judge = self.judge_of()
         self.nodes = {
             name: Node(name, site, self, Random(f"{name} {seed}"))
             for name, site in self.town.nodes.items()
@@ -135,6 +137,14 @@ class World:
         self.asked_ms = -1
         self.edges = deque([-CALM_MS] * EDGES_KEPT, EDGES_KEPT)  # faults that began or ended last
         self.forced_ms: dict[str, int] = {}  # group or geo -> when somebody insisted
+
+    def judge_of(self) -> Judge:
+        """Who looks at what is done here."""
+        return Judge(self)
+
+    def agent_of(self, node: Node) -> AgentProcess:
+        """What runs there beside the keeper."""
+        return AgentProcess(node, self)
 
     def _settle(self, seed: int) -> None:
         """Everybody on the service networks who is none of our nodes, and the networks."""

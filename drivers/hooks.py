@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A group's commands: promote, demote, drain, undrain, ramp, apply. sh(1), with a limit."""
+
+from agent.core.settings import GroupSettings
+from agent.ports import Refused, Unreachable
+from drivers.shell import question, said
+
+
+class GroupHooks:
+    """ports.Hooks. A hook leaves nobody behind: what it started is killed when it ends.
+
+    The command sees STANDPIPE_GROUP and STANDPIPE_NODE; `word`, where there is one, is its last
+    argument.
+    """
+
+    def __init__(self, group: GroupSettings, node: str) -> None:
+        self._group = group.name
+        self._node = node
+        realtime, carried = group.realtime, group.carried
+        self._commands = {
+            "promote": group.promote,
+            "demote": group.demote,
+            "drain": realtime.drain if realtime else "",
+            "undrain": realtime.undrain if realtime else "",
+            "ramp": realtime.ramp if realtime else "",
+            "apply": carried.apply if carried else "",
+        }
+
+    async def run(self, hook: str, word: str, within_ms: int) -> str:
+        """Raises Refused (it said no), Unreachable (it did not end: nobody knows what it did)."""
+        command = self._commands.get(hook, "")
+        who = f"group {self._group}: {hook}"
+        if not command:
+            raise Refused(f"{who}: no such command is configured")
+        told = {"STANDPIPE_GROUP": self._group, "STANDPIPE_NODE": self._node}
+        exported = " ".join(f"{name}={_quoted(value)}" for name, value in told.items())
+        line = f"export {exported}; {command}" + (f" {_quoted(word)}" if word else "")
+        try:
+            ended = await question(line, within_ms)
+        except OSError as error:
+            raise Unreachable(
+                f"{who}: could not be run: {error.strerror}; see ulimit -u -n"
+            ) from error
+        if ended.code is None:
+            heard = f": {ended.tail}" if ended.tail else ""
+            raise Unreachable(f"{who}: did not end within {within_ms} ms and was killed{heard}")
+        if ended.code != 0:
+            raise Refused(f"{who}: {said(ended)}; run by hand: {command}")
+        return f"{hook} done in {ended.took_ms} ms"
+
+
+def _quoted(value: str) -> str:
+    """One word for sh(1)."""
+    return "'" + value.replace("'", "'\\''") + "'"
