@@ -290,9 +290,12 @@ class CarriedGroup(CarriedWord):
             self._settle_task = asyncio.ensure_future(self._settle_later())
 
     async def _settle_later(self) -> None:
-        async with self._settling:
-            with contextlib.suppress(Refused):  # a fresher one came, and is settled next
-                await asyncio.to_thread(self.guarded(self.status.settle))
+        settled = None
+        while self.status.held is not settled:
+            settled = self.status.held
+            async with self._settling:
+                with contextlib.suppress(Refused):  # a fresher one came, and is settled next
+                    await asyncio.to_thread(self.guarded(self.status.settle))
             await asyncio.sleep(SETTLE_STATUS_S)
 
     async def ship(self, epoch: int) -> tuple[int, int] | None:

@@ -48,9 +48,12 @@ class Staging(Protocol):
 class News(Protocol):
     """folders: in which something changed; names: what, by path; lost: look everywhere."""
 
-    folders: frozenset[str]
-    names: frozenset[str]
-    lost: bool
+    @property
+    def folders(self) -> frozenset[str]: ...
+    @property
+    def names(self) -> frozenset[str]: ...
+    @property
+    def lost(self) -> bool: ...
 
 
 class Watch(Protocol):

@@ -103,7 +103,7 @@ class Machine:
         """Writes aside and renames, as a careful service does."""
         home = self.file(path)
         home.parent.mkdir(parents=True, exist_ok=True)
-        aside = home.with_name(home.name + ".new")
+        aside = self.root / "new"  # in no declared folder
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
         aside.chmod(mode)
         aside.replace(home)

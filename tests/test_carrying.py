@@ -322,9 +322,9 @@ async def _resumed(folder: Path) -> None:
         part = parts / digest
         part.write_bytes(content[: 2 << 20])
         await two.restart()
-        await until(lambda: two.said and two.word.settings_ok, 20)
+        await until(lambda: two.said and two.word.settings_ok, 40)
         assert two.file("/etc/app/big").read_bytes() == content
-        assert not list(parts.iterdir())
+        await until(lambda: not list(parts.iterdir()))
 
 
 def test_a_transfer_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -375,8 +375,12 @@ async def _status(folder: Path) -> None:
         await until(holds(two, "count 19"))
         await until(lambda: two.word.status_age_ms is not None and two.word.status_age_ms < 1000)
         assert two.reads(STATUS) is None
+        for machine in (one, two):
+            safe = machine.group.shelf.folder / "status/durable.content"
+            await until(lambda s=safe: s.exists() and s.read_text() == "count 19")  # type: ignore[misc]
         one.put(STATUS, "last")
         facts = await one.carrying.ship("sbc", "lon2", 1, 5000)
+        assert (two.group.shelf.folder / "status/durable.content").read_text() == "last"
         assert facts["nodes"] == {"lon2": ""}
         placed = await two.carrying.place("sbc")
         assert (two.reads(STATUS), placed["epoch"], placed["from"]) == ("last", 1, "lon1")

@@ -296,6 +296,7 @@ class Kept:
     state: str = INIT
     rule: str = ""
     told: dict[str, int] = field(default_factory=dict)  # rules on record since it changed: when
+    worded: bool = False  # the agent was heard since this keeper was started
     ready: bool = False
     leased: bool = True  # it needs no lease, or this node has it
     able: bool = False  # a cold standby that could be brought up

@@ -34,8 +34,11 @@ def priority_now(group: Kept) -> int:
 
 
 def fit(group: Kept) -> bool:
-    """Ready by the agent's word, and with the lease where it needs one."""
-    return group.ready and group.leased
+    """Ready by the agent's word, and with the lease where it needs one.
+
+    A keeper that was just started has not heard its agent yet, which says nothing against the node.
+    """
+    return (group.ready or not group.worded) and group.leased
 
 
 def candidate(k: "KeeperCore") -> str:
@@ -170,7 +173,7 @@ def _ready_claimer(k: "KeeperCore") -> bool:
 def may_take(group: Kept) -> bool:
     """Fit, and with an epoch left that is stored safely."""
     stored = max(group.epoch, group.epoch_seen) < group.ceiling
-    return fit(group) and stored and not group.stopping
+    return group.worded and fit(group) and stored and not group.stopping
 
 
 def noted(times_ms: list[int], now: int) -> list[int]:

@@ -337,7 +337,7 @@ class KeeperCore:
             if (group.ready, group.well, group.able) != (word.ready, word.well, word.able):
                 self.beat_due = True
             group.ready, group.well, group.able = word.ready, word.well, word.able
-            group.why = word.why
+            group.worded, group.why = True, word.why
             group.order, group.order_to = word.order, word.to
             group.ceiling = word.ceiling
             self.see_epoch(group, word.epoch)

@@ -142,8 +142,18 @@ class Readiness:
             else:
                 self._troubles[proof.name] = proof.detail
 
+    def served(self, now: int) -> None:
+        """It served until now, which shows everything at once; from here on it grows old."""
+        self._troubles.clear()
+        for rule in self._rules:
+            held = self._held.get(rule.name)
+            left_ms = None if held is None else held.proof.left_ms
+            if left_ms is not None and held is not None:
+                left_ms -= now - held.at_ms
+            self._held[rule.name] = Held(Proof(rule.name, True, "it served here", left_ms), now)
+
     def forget(self) -> None:
-        """This node served, so that nothing of before is proved any more."""
+        """It could not serve: nothing of before is proved any more."""
         self._held.clear()
         self._troubles.clear()
 

@@ -33,12 +33,12 @@ ROWS = (
     Row("R-TOOK", "*", "took", (), ACTIVE, ("serve", "mark_owned"),
         "the keeper has the addresses on this node"),
     Row("R-LEFT-SICK", ACTIVE, "left", ("broken",), QUARANTINE,
-        ("stand_down", "mark_left", "fell", "page"),
+        ("stand_down", "mark_left", "fell", "forget", "page"),
         "the group went to a peer because a service here is broken: a human must look"),
     Row("R-LEFT-ILL", ACTIVE, "left", ("failing",), STANDBY,
-        ("note_ill", "stand_down", "mark_left"),
+        ("note_ill", "stand_down", "mark_left", "forget"),
         "a peer serves while a service here is mended"),
-    Row("R-LEFT", ACTIVE, "left", (), STANDBY, ("stand_down", "mark_left"),
+    Row("R-LEFT", ACTIVE, "left", (), STANDBY, ("stand_down", "mark_left", "show"),
         "another node has the addresses"),
     Row("R-ILL", STANDBY, "broken", ("broken", "left_ill"), QUARANTINE, ("fell", "page"),
         "the group went to a peer because of a service here, and it cannot be mended: a human must "
@@ -54,7 +54,8 @@ ROWS = (
         "nobody serves: probation must not keep the group down"),
     Row("R-NOT-NEEDED", STARTING, "served", (), STANDBY, ("cancel", "stand_down"),
         "another node serves after all"),
-    Row("R-NO-START", STARTING, "broken", (), QUARANTINE, ("cancel", "stand_down", "fell", "page"),
+    Row("R-NO-START", STARTING, "broken", (), QUARANTINE,
+        ("cancel", "stand_down", "fell", "forget", "page"),
         "the services do not come up here: a human must look"),
     Row("R-RELAPSE", PROBATION, "relapsed", (), "", ("fell",),
         "not well for the whole of its probation: twice as long from now"),
@@ -319,8 +320,6 @@ def _cancel(role: Role) -> None:
 def _stand_down(role: Role) -> None:
     role.order = role.order_to = ""
     role.ready_since = 0  # a time of good health as standby counts for failback, from here on
-    if role.readiness is not None:
-        role.readiness.forget()
     for care in role.cares:
         care.serving = False
     steps.fire(role.way, "left", role.now)
@@ -334,6 +333,16 @@ def _end_probation(role: Role) -> None:
     role.proven_since = 0
     if role.stored["fell"] > role.stored["well"]:
         role.marks.append("well")
+
+
+def _show(role: Role) -> None:
+    if role.readiness is not None:
+        role.readiness.served(role.now)
+
+
+def _forget(role: Role) -> None:
+    if role.readiness is not None:
+        role.readiness.forget()
 
 
 def _note_ill(role: Role) -> None:
@@ -367,6 +376,8 @@ EFFECTS: dict[str, Callable[[Role], None]] = {
     "begin_probation": _begin_probation,
     "end_probation": _end_probation,
     "fell": _mark("fell"),
+    "show": _show,
+    "forget": _forget,
     "note_ill": _note_ill,
     "page": _page,
     "mark_owned": _mark("owned"),

@@ -330,8 +330,15 @@ def adopted(node="lon1"):
 
 def test_a_restarted_keeper_adopts_its_addresses_and_finds_them_still_its_own():
     play = adopted()
-    assert play >> answer("lon2", 1, "backup") << TAKE << says("lon1", 1) << ANNOUNCE
+    assert play >> answer("lon2", 1, "backup") << TAKE << says("lon1", 200) << ANNOUNCE
     assert play.rules() == ["G-ADOPT", "G-STILL-OURS"]
+
+
+def test_a_restarted_keeper_that_has_not_heard_its_agent_yet_hands_nothing_over():
+    play = adopted().given(answer("lon2", 1, "backup"))
+    beats = [a.body["g"]["sbc"][3] for a in play.said(SendPeer, after(1500)) if a.kind == "beat"]
+    assert beats
+    assert set(beats) == {""}  # whom the group is wanted at: a cold one would start its copy
 
 
 def test_a_restarted_keeper_that_was_replaced_lets_go():

@@ -233,3 +233,17 @@ def test_ready_is_never_older_than_its_oldest_proof_allows(story):
             for wanted in ("settings", *LOCAL):
                 assert good[wanted][0]
                 assert now - good[wanted][1] <= COLD.proof_max_age_ms
+
+
+def test_a_node_that_served_in_good_health_is_a_standby_at_once():
+    readiness = ready()
+    readiness.served(3_600_000)
+    assert readiness.why(3_600_000) == ""
+    assert readiness.why(3_600_000 + COLD.proof_max_age_ms + 1) != ""
+
+
+def test_that_it_served_gives_no_licence_a_longer_life():
+    readiness = Readiness(COLD)
+    show(readiness, 0, but=(Proof("licence", True, "", left_ms=2 * DAY_MS),))
+    readiness.served(DAY_MS)
+    assert readiness.left(DAY_MS) == 1.0

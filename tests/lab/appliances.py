@@ -265,9 +265,13 @@ class Appliance:
     def run(
         self, *argv: str, check: bool = True, timeout_s: float = 30.0
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*argv), capture_output=True, text=True, timeout=timeout_s, check=False
-        )
+        try:
+            done = subprocess.run(
+                self.command(*argv), capture_output=True, text=True, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            said = f"{self.name}: {' '.join(argv)}: no end in {timeout_s:g} s"
+            raise LabError(said) from error
         if check and done.returncode:
             raise LabError(f"{self.name}: {' '.join(argv)}: {done.stdout}{done.stderr}")
         return done

@@ -108,6 +108,7 @@ class ExclusiveWorld(World):
     def _mend(self) -> None:
         super()._mend()
         for node in self.nodes.values():
+            self.outlets[node.name].off = False
             node.gain_power()
 
 
@@ -191,7 +192,23 @@ class ExclusiveAgent(AgentProcess):
         if node.kernel.powered:
             self.world.note(f"{name} is switched off")
             node.lose_power()
-            self.agenda.after(self.rng.randint(4_000, 30_000), node.gain_power)
+        self.world.outlets[name].off = True
+        self.agenda.after(self.rng.randint(4_000, 30_000), self._switched_on, node)
+
+    def _switched_on(self, node: Node) -> None:
+        """Somebody looks at the network first: two that come back unheard would outvote a third."""
+        network, paths = self.world.network, range(self.world.town.paths)
+        others = self.world.town.peers(node.name)
+        heard = [
+            any(network.fair_for_ms(a, b, path) >= 0 for path in paths)
+            for other in others
+            for a, b in ((node.name, other), (other, node.name))
+        ]
+        if all(heard):
+            self.world.outlets[node.name].off = False
+            node.gain_power()
+        else:
+            self.agenda.after(2_000, self._switched_on, node)
 
     def _read_back(self, life: int, action: FenceNode, until_ms: int) -> None:
         if not self.world.nodes[action.node].kernel.powered:

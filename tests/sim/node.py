@@ -104,7 +104,7 @@ class Node:
         self.world.judge.looked_different()
 
     def gain_power(self) -> None:
-        if not self.kernel.powered:
+        if not self.kernel.powered and not self.world.outlets[self.name].off:
             self.kernel.gain_power()
             self.overheard = set()
             self.passed_ms = self.world.chatter_link(self).passed_ms(self.agenda.now)

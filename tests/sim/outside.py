@@ -85,6 +85,7 @@ class Nms:
 class Outlet:
     """What feeds a node. Counted faults: it refuses, is slow, says "ok" long before it is off."""
 
+    off: bool = False
     refuses: int = 0
     slow: int = 0
     lies: int = 0

@@ -54,7 +54,7 @@ def test_after_both_were_cut_the_one_that_returns_serves_where_it_may(
     )  # fmt: skip
     lasts_ms = {"lon1": 60_000, "lon2": 60_000, returns: 8_000}
     faults = [Fault(30_000, "power-cut", ms, node) for node, ms in lasts_ms.items()]
-    world = ExclusiveWorld(1, "single", 3.0, faults=faults, town=town)
+    world = ScriptedWorld(1, "single", 3.0, faults=faults, town=town)
     seen: list[list[str]] = []
 
     def look() -> None:

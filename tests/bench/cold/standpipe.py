@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ RULE = """polkit.addRule(function (action, subject) {
     }
 });
 """
+DROP_IN = """[Service]
+ReadWritePaths={folders}
+CapabilityBoundingSet=CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE
+AmbientCapabilities=CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE
+SystemCallFilter=@chown
+"""  # what an agent must be allowed that puts a status file there for its owner
 PAGED = "exclusive-blocked"
 
 
@@ -88,10 +95,15 @@ class Standpipe:
             Path(there.upper, "etc/standpipe/pki").chmod(0o755)
             units = json.dumps([seat.unit for seat in self.seats])
             there.write("/etc/polkit-1/rules.d/50-standpipe.rules", RULE.replace("@UNITS@", units))
-            folders = " ".join(f"-{seat.folder}" for seat in self.seats)
+            for seat in self.seats:
+                place = Path(str(there.upper) + seat.folder)
+                place.mkdir(parents=True)
+                os.chown(place, 0, owner[1])
+                place.chmod(0o2775)  # its agent may put a status there
+            folders = " ".join(seat.folder for seat in self.seats)
             there.write(
                 f"/etc/systemd/system/{AGENT}.d/places.conf",
-                f"[Service]\nReadWritePaths={folders}\n",
+                DROP_IN.format(folders=folders),
             )
             there.enable(KEEPER, AGENT)
 
