@@ -5,7 +5,7 @@
 .NOTPARALLEL:
 
 PYTHON := .venv/bin/python
-BENCHES := vip status memory sim
+BENCHES := vip status memory sim carry cold sip
 
 help:
 	@echo "make demo          two sites in network namespaces; things are broken, Standpipe mends them (root)"

@@ -13,15 +13,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from agent.carry_hands import Hands
-from agent.core.manifest import (
-    Declared,
-    Difference,
-    Entry,
-    Version,
-    difference,
-    digest_of,
-    missing_roots,
-)
+from agent.core.difference import Difference, difference, missing_roots
+from agent.core.manifest import Declared, Entry, Version, digest_of
 from agent.ports import PortError, Refused, Unreachable
 from agent.shelf import Shelf
 

@@ -11,7 +11,7 @@ from agent.carried_files import CarriedFiles, Drift
 from agent.carried_status import CarriedStatus
 from agent.carry_hands import Clock
 from agent.core.carriage import Follow, Have, Said, follow
-from agent.core.manifest import Difference
+from agent.core.difference import Difference
 from agent.core.model import Carried, Copy
 
 YOUNG_MS = 10_000  # a version so long on its way is no fault yet

@@ -21,7 +21,8 @@ from agent.carried_files import CarriedFiles
 from agent.carry_hands import Hands
 from agent.cli_socket import Unanswered, ask, cleaned, show_json
 from agent.config import ConfigError, load
-from agent.core.manifest import Declared, Entry, Version, declared, difference
+from agent.core.difference import difference
+from agent.core.manifest import Declared, Entry, Version, declared
 from agent.core.settings import Settings
 from agent.ports import PortError
 from agent.shelf import Shelf, Shelved

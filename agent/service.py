@@ -98,6 +98,7 @@ class Agent:
         self.loop = Loop(self.core, self.ledger, services, names, self.tell_keeper, errands)
         self.ledger.trouble = self.loop.feed
         self.freight = self._freight(errands)
+        self._stands: dict[str, tuple[str, int]] = {}
         self._keeper_pid = 0
         self._keeper_ms = 0
         self._keeper_lost = False
@@ -179,8 +180,19 @@ class Agent:
             self._keeper_lost = False
             said = load_said(data)
             self.loop.feed(said)
+            self._poke_freight()
             if said.counters.get("kit-stale"):
                 self.forging.renew(self._keeper_pid)
+
+    def _poke_freight(self) -> None:
+        """Who serves what, and under which epoch, decides who carries to whom."""
+        if self.freight is None:
+            return
+        for name, role in self.core.roles.items():
+            stands = (role.state, role.epoch)
+            if self._stands.get(name) != stands:
+                self._stands[name] = stands
+                self.freight.poke(name)
 
     async def _beat(self) -> None:
         """Our own word, and an eye on the keeper's: hung is worse than dead, so it is killed."""

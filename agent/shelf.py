@@ -72,10 +72,16 @@ class Shelf:
     def prepare(self) -> None:
         """Makes the folders, and clears what was received in part. Raises OSError."""
         for name in ("objects", "parts", "versions", "status", "aside"):
-            (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._home(name)
         self.folder.chmod(0o700)
         for left in (self.folder / "status").glob("part-*"):
             left.unlink()
+
+    def _home(self, name: str) -> Path:
+        """One of its folders, made where it is missing."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+        return self.folder / name
 
     # ------------------------------------------------------------ contents
 
@@ -101,7 +107,7 @@ class Shelf:
     def part(self, sha256: str) -> Path:
         """Where a content that is on its way grows; what a cut left there is gone on with."""
         self._object(sha256)
-        return self.folder / "parts" / sha256
+        return self._home("parts") / sha256
 
     def adopt(self, sha256: str, part: Path) -> None:
         """A grown part becomes an object. Raises Garbled: it is not what it should be."""
@@ -113,6 +119,7 @@ class Shelf:
             part.unlink()
             raise Garbled(f"{self.folder.name}: a content came that is not what its digest says")
         home = self._object(sha256)
+        self._home("objects")
         home.parent.mkdir(mode=0o700, exist_ok=True)
         part.replace(home)
         self._added.append(home)
@@ -158,6 +165,7 @@ class Shelf:
 
     def keep(self, version: Version) -> None:
         """With its contents, which are on the shelf already. `settle` makes it durable."""
+        self._home("versions")
         name = f"{version.epoch:012d}-{version.number:08d}-{version.digest}"
         for suffix, text in (
             ("held", "\n".join(version.contents())),
@@ -259,7 +267,7 @@ class Shelf:
 
     def put_aside(self, when: str, path: str, source: int) -> Path:
         """Keeps what people wrote on this host before it is replaced; the oldest go."""
-        home = self.folder / "aside" / when
+        home = self._home("aside") / when
         kept = home / path.lstrip("/")
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with kept.open("wb") as into, open(source, "rb", closefd=False) as old:
@@ -275,7 +283,7 @@ class Shelf:
     @contextmanager
     def incoming(self) -> Iterator[Path]:
         """A file for a status that is being received; gone unless it was kept."""
-        part = self.folder / "status" / f"part-{secrets.token_hex(8)}"
+        part = self._home("status") / f"part-{secrets.token_hex(8)}"
         try:
             yield part
         finally:

@@ -25,7 +25,7 @@ from agent.core.care_rows import (
 from agent.core.health import CheckHealth, combine
 from agent.core.model import Health
 from agent.core.settings import ServiceSettings
-from agent.core.table import Table
+from agent.core.table import Row, Table
 
 Order = Callable[["Care", str, int], int]
 
@@ -259,3 +259,18 @@ EFFECTS: dict[str, Callable[[Care], None]] = {
     "look_later": _wait,
 }
 TABLE: Table[Care] = Table("service", STATES, ROWS, GUARDS, EFFECTS)
+
+
+def fire(care: Care, event: str, now: int) -> Row | None:
+    """One event into a service's table; the row that was taken."""
+    care.now = now
+    choice = TABLE.choose(care.state, event, care)
+    if choice.row is None:
+        return None
+    before = care.state
+    if choice.row.next:
+        care.state = choice.row.next
+    for effect in choice.effects:
+        effect(care)
+    told = not choice.row.quiet and (care.state != before or choice.row.effects)
+    return choice.row if told else None

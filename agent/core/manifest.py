@@ -9,9 +9,8 @@ os.fsdecode makes them.
 
 import hashlib
 import json
-import posixpath
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,7 +128,7 @@ class Declared:
         kept = (*self.own, self.status) if self.status else self.own
         if any(path == one or path.startswith(one + "/") for one in kept):
             return True
-        return STAGE.fullmatch(posixpath.basename(path)) is not None
+        return STAGE.fullmatch(path.rpartition("/")[2]) is not None
 
     def covers(self, path: str) -> bool:
         return bool(self.root_of(path)) and not self.owned(path)
@@ -183,7 +182,7 @@ def link_trouble(path: str, target: str, root: str) -> str:
     ups = next((i for i, part in enumerate(parts) if part != ".."), len(parts))
     if ".." in parts[ups:]:
         return f"a link to {target}, which goes down and up again"
-    inside = posixpath.dirname(path)[len(root) :].count("/")
+    inside = path.rpartition("/")[0][len(root) :].count("/")
     if path == root or ups > inside:
         return f"a link to {target}, which leads out of {root}"
     return ""
@@ -244,7 +243,7 @@ def check_entries(entries: Entries, allowed: Declared, max_bytes: int) -> None:
             if entry.kind != wanted:
                 raise ValueError(f"{path}: is declared as a {wanted} and came as a {entry.kind}")
         else:
-            above = entries.get(posixpath.dirname(path))
+            above = entries.get(path.rpartition("/")[0])
             if above is None or above.kind != "dir":
                 raise ValueError(f"{path}: what it lies in is no folder")
         if entry.kind == "link" and (trouble := link_trouble(path, entry.target, root)):
@@ -352,60 +351,3 @@ def patched(old: Version, said: Any, allowed: Declared, max_bytes: int) -> Versi
     if len(entries) > MOST_ENTRIES:
         raise ValueError(f"a version has at most {MOST_ENTRIES} entries")
     return _version(said, entries, allowed, max_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What lies on this host against what should. wrong: as it should be; extra: paths."""
-
-    wrong: tuple[Entry, ...] = ()
-    extra: tuple[str, ...] = ()
-
-    def paths(self) -> list[str]:
-        return [*(entry.path for entry in self.wrong), *self.extra]
-
-    def __bool__(self) -> bool:
-        return bool(self.wrong or self.extra)
-
-
-def difference(
-    live: Entries, wanted: Entries, here: Callable[[Entry], tuple[int, int]]
-) -> Difference:
-    """here: the uid and gid that an entry's owner has on this host. wrong: folders first."""
-    ids: dict[tuple[str, int, str, int], tuple[int, int]] = {}
-
-    def owner(entry: Entry) -> tuple[int, int]:
-        whose = entry.owner, entry.uid, entry.group, entry.gid
-        if whose not in ids:
-            ids[whose] = here(entry)
-        return ids[whose]
-
-    def same(entry: Entry) -> bool:
-        found = live.get(entry.path)
-        if found is None:
-            return False
-        if (found.kind, found.sha256, found.target) != (entry.kind, entry.sha256, entry.target):
-            return False
-        return found.mode == entry.mode and (found.uid, found.gid) == owner(entry)
-
-    wrong = sorted((e for e in wanted.values() if not same(e)), key=lambda entry: entry.path)
-    return Difference(tuple(wrong), tuple(sorted(path for path in live if path not in wanted)))
-
-
-def missing_roots(before: Collection[str], entries: Entries, allowed: Declared) -> list[str]:
-    """Declared paths that are not there, and trees that had something and are empty now.
-
-    A disk that is not mounted looks like that, and no standby may follow it. before: the paths of
-    the version before.
-    """
-    found = []
-    for root in allowed.roots:
-        if root not in entries:
-            found.append(root)
-        elif root in allowed.trees and _filled(root, before) and not _filled(root, entries):
-            found.append(root + "/")
-    return found
-
-
-def _filled(root: str, paths: Collection[str]) -> bool:
-    return any(path.startswith(root + "/") for path in paths)

@@ -11,10 +11,9 @@ The keeper owns the addresses: `took` and `left` are its reports, never this tab
 
 from collections.abc import Callable
 
-from agent.core import care as cares
 from agent.core import steps
 from agent.core.bringing import FIT, SERVING, Bringing
-from agent.core.care import Care
+from agent.core.care import Care, fire
 from agent.core.care_rows import SPENT
 from agent.core.model import Health, Word
 from agent.core.readiness import Readiness
@@ -384,18 +383,3 @@ EFFECTS: dict[str, Callable[[Role], None]] = {
     "mark_left": _mark("left"),
 }
 TABLE: Table[Role] = Table("role", STATES, ROWS, GUARDS, EFFECTS)
-
-
-def fire(care: Care, event: str, now: int) -> Row | None:
-    """One event into a service's table; the row that was taken."""
-    care.now = now
-    choice = cares.TABLE.choose(care.state, event, care)
-    if choice.row is None:
-        return None
-    before = care.state
-    if choice.row.next:
-        care.state = choice.row.next
-    for effect in choice.effects:
-        effect(care)
-    told = not choice.row.quiet and (care.state != before or choice.row.effects)
-    return choice.row if told else None

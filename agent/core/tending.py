@@ -4,8 +4,7 @@ told."""
 
 from typing import TYPE_CHECKING
 
-from agent.core import role as roles
-from agent.core.care import Care
+from agent.core.care import Care, fire
 from agent.core.care_rows import ENDING, FELLING, FRESH, MOVING, OFF, PROVING, STUCK, WELL
 from agent.core.model import Checked, Decision, Died, Health, Lives, Outcome
 from agent.core.ordering import dependants, forerunners
@@ -107,7 +106,7 @@ def fire_care(core: "AgentCore", care: Care, event: str) -> None:
     before = care.state
     care.may_act = not core.maintained()
     care.grounded = _grounded(core, care)
-    row = roles.fire(care, event, core.now)
+    row = fire(care, event, core.now)
     if row is None:
         return
     core.decided(

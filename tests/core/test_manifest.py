@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core import manifest
+from agent.core.difference import difference, missing_roots
 from agent.core.manifest import Declared, Entry, Version
 from agent.core.settings import CarriedSettings
 
@@ -148,15 +149,15 @@ def test_what_differs_is_told_by_what_a_host_calls_the_owner() -> None:
     def here(entry: Entry) -> tuple[int, int]:
         return (55, 55) if entry.owner == "app" else (0, 0)
 
-    assert not manifest.difference(live, wanted, here)
-    found = manifest.difference(live | {LICENCE.path: LICENCE}, wanted, lambda entry: (7, 7))
+    assert not difference(live, wanted, here)
+    found = difference(live | {LICENCE.path: LICENCE}, wanted, lambda entry: (7, 7))
     assert [entry.path for entry in found.wrong] == ["/etc/app", "/etc/app/a"]
     assert found.extra == ("/etc/app.licence",)
 
 
 def test_a_declared_path_that_went_and_a_tree_that_became_empty_are_missing() -> None:
     full = version(FOLDER, FILE, LICENCE).entries
-    assert manifest.missing_roots(full, full, APP) == []
+    assert missing_roots(full, full, APP) == []
     empty = {FOLDER.path: FOLDER}
-    assert manifest.missing_roots(full, empty, APP) == ["/etc/app/", "/etc/app.licence"]
-    assert manifest.missing_roots((), empty | {LICENCE.path: LICENCE}, APP) == []
+    assert missing_roots(full, empty, APP) == ["/etc/app/", "/etc/app.licence"]
+    assert missing_roots((), empty | {LICENCE.path: LICENCE}, APP) == []

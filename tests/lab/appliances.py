@@ -113,13 +113,13 @@ def with_package(below: Layers, package: Path) -> Layers:
         for old in CACHE.glob("layer-*"):
             _forget(old)
         making = layer.with_name(f"{layer.name}.{os.getpid()}")
-        for part in ("upper", "work", "root"):
+        for part in ("upper", "work", "tree"):
             (making / part).mkdir(parents=True)
         script = (
-            'mount -t overlay lab -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"\n'
-            'cp "$3" "$2/root/var/tmp/it.deb"\n'
-            'chroot "$2/root" dpkg --install /var/tmp/it.deb\n'
-            'rm "$2/root/var/tmp/it.deb"\n'
+            'mount -t overlay lab -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/tree"\n'
+            'cp "$3" "$2/tree/var/tmp/it.deb"\n'
+            'chroot "$2/tree" dpkg --install /var/tmp/it.deb\n'
+            'rm "$2/tree/var/tmp/it.deb"\n'
         )
         where = [":".join(map(str, reversed(below))), str(making), str(package)]
         command("unshare", "--mount", "sh", "-ec", script, "sh", *where)

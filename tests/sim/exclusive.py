@@ -197,12 +197,14 @@ class ExclusiveAgent(AgentProcess):
 
     def _switched_on(self, node: Node) -> None:
         """Somebody looks at the network first: two that come back unheard would outvote a third."""
-        network, paths = self.world.network, range(self.world.town.paths)
-        others = self.world.town.peers(node.name)
+        links, nodes = self.world.network.links, self.world.nodes
         heard = [
-            any(network.fair_for_ms(a, b, path) >= 0 for path in paths)
-            for other in others
-            for a, b in ((node.name, other), (other, node.name))
+            any(
+                not (links[node.name, other, path].cut or links[other, node.name, path].cut)
+                and not (node.kernel.carriers_lost[path] or nodes[other].kernel.carriers_lost[path])
+                for path in range(self.world.town.paths)
+            )
+            for other in self.world.town.peers(node.name)
         ]
         if all(heard):
             self.world.outlets[node.name].off = False
