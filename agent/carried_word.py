@@ -6,6 +6,7 @@ touches a disk.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from agent.carried_files import CarriedFiles, Drift
 from agent.carried_status import CarriedStatus
@@ -47,6 +48,8 @@ class CarriedWord:
         self.pull_trouble = ""
         self.remark = ""
         self.drift = NOTHING
+        self.facts: dict[str, Any] = {}  # what this host is like, for the standbys
+        self.facts_of: dict[str, dict[str, Any]] = {}  # and the others'
         self.looked = False
         self._active = active
         self._epoch = epoch

@@ -95,7 +95,8 @@ class Door:
                 break
             await asyncio.sleep(LEAST_NEWS_S)
         said = {group.name: dump_said(group.said_now()) for group in shared}
-        await channel.say({"news": said})
+        facts = {group.name: group.facts for group in shared if group.facts}
+        await channel.say({"news": said, "facts": facts, "wall_ms": self._clock.wall_ms()})
 
     # ------------------------------------------------------------ settings
 

@@ -60,6 +60,7 @@ class Link:
         told: Callable[[str], None],
     ) -> None:
         self.trouble = ""
+        self.offset_ms: int | None = None  # how far its wall clock is ahead of ours
         self._node = node
         self._groups = {group.name: group for group in groups}
         self._clock = clock
@@ -129,6 +130,15 @@ class Link:
                 raise Garbled(f"{self._node}: group {name}: {error}") from error
             self._seen[name] = said.stamp
             group.hear(self._node, said, asked_ms)
+        self._hear_host(raw)
+
+    def _hear_host(self, raw: dict[str, Any]) -> None:
+        """What its host is like, for the proofs; a peer of another version may say nothing."""
+        wall_ms, facts = raw.get("wall_ms"), raw.get("facts")
+        self.offset_ms = wall_ms - self._clock.wall_ms() if type(wall_ms) is int else None
+        for name, group in self._groups.items():
+            found = facts.get(name) if isinstance(facts, dict) else None
+            group.facts_of[self._node] = found if isinstance(found, dict) else {}
 
     async def _pull(self, channel: Channel, group: CarriedGroup) -> bool:
         """One step towards what the peer has; True: there is more to do at once."""

@@ -193,6 +193,26 @@ class Carrying:
             lend = partial(carried.shelf.lend_status, carried.status.held)
             return await carried.on_status(carried.guarded(lend))
 
+    # ------------------------------------------------------------ hosts
+
+    def publish(self, group: str, facts: dict[str, Any]) -> None:
+        """What this host is like for the group: the standbys compare themselves with it."""
+        if group in self.groups:
+            self.groups[group].facts = facts
+
+    def server_of(self, group: str) -> tuple[str, dict[str, Any]] | None:
+        """The node that serves, and what its host is like; None while neither is known."""
+        carried = self.groups.get(group)
+        node = carried.follow().node if carried is not None else ""
+        facts = carried.facts_of.get(node) if carried is not None else None
+        return (node, facts) if facts else None
+
+    def offset_ms(self, group: str) -> int | None:
+        """How far the wall clock of the node that serves is ahead of ours."""
+        carried = self.groups.get(group)
+        link = self.links.get(carried.follow().node) if carried is not None else None
+        return link.offset_ms if link is not None else None
+
     # ------------------------------------------------------------ life
 
     def workers(self) -> list[Worker]:

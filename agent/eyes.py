@@ -15,7 +15,7 @@ from agent.living import Asker, Mourner, Tended, watch_life
 from agent.loop import Loop
 from agent.ports import Prover
 from agent.wiring import Wiring
-from agent.wiring_groups import Groups, StatusCopy
+from agent.wiring_groups import Groups, Others
 
 Worker = tuple[str, Callable[[], Awaitable[None]]]
 
@@ -31,16 +31,13 @@ class Eyes:
         self._groups = groups
         self._tended = tended
 
-    def workers(
-        self, mourner: Mourner, status_copy: Callable[[str], StatusCopy] | None
-    ) -> list[Worker]:
-        """status_copy: of a group's freshest status, where anything is carried."""
+    def workers(self, mourner: Mourner, others: Others | None) -> list[Worker]:
+        """others: what the other nodes say of themselves, where anybody is there to say it."""
         found: list[Worker] = []
         for role in self._loop.core.roles.values():
             for care in role.cares:
                 found += self._of_service(care, mourner)
-            copy = status_copy(role.settings.name) if status_copy is not None else None
-            found += self._of_standby(role, copy)
+            found += self._of_standby(role, others)
         return found
 
     def _of_service(self, care: Care, mourner: Mourner) -> list[Worker]:
@@ -70,9 +67,9 @@ class Eyes:
         core = self._loop.core
         return not settings.floating or core.owner(group) == core.settings.node
 
-    def _of_standby(self, role: Role, status_copy: StatusCopy | None) -> list[Worker]:
+    def _of_standby(self, role: Role, others: Others | None) -> list[Worker]:
         serving = partial(_busy, role)
-        provers = self._groups.provers(role.settings, serving, status_copy)
+        provers = self._groups.provers(role.settings, serving, others)
         name = f"proof of {role.settings.name}"
         return [(name, partial(self._prove, prover)) for prover in provers]
 

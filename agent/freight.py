@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from agent.carry_hands import Clock, Tls
 from agent.carrying import Carrying
@@ -76,6 +77,18 @@ class Freight:
     def status_copy(self, group: str) -> Callable[[], Awaitable[Path | None]]:
         """Of the freshest status here, for a load test."""
         return partial(self.carrying.status_file, group)
+
+    def offset_ms(self, group: str) -> int | None:
+        """How far the clock of the node that serves is ahead of ours."""
+        return self.carrying.offset_ms(group)
+
+    def server_of(self, group: str) -> tuple[str, dict[str, Any]] | None:
+        """The node that serves, and what its host is like."""
+        return self.carrying.server_of(group)
+
+    def publish(self, group: str, facts: dict[str, Any]) -> None:
+        """What this host is like."""
+        self.carrying.publish(group, facts)
 
     def close(self) -> None:
         self.carrying.close()

@@ -287,8 +287,7 @@ class Agent:
         for source, watch in self.wiring.watches():
             found.append((source, partial(self._watch, source, watch)))
         eyes = Eyes(self.loop, self.wiring, self.groups, self.tended)
-        copy = self.freight.status_copy if self.freight is not None else None
-        found += eyes.workers(deaths(), copy)
+        found += eyes.workers(deaths(), self.freight)
         if self.freight is not None:
             found += self.freight.workers()
         for name, nms in self.settings.nms.items():

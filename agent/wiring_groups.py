@@ -2,8 +2,9 @@
 """As agent.wiring, for what a group needs to be kept ready, brought up and taken down."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agent.core.settings import FenceSettings, GroupSettings, Settings
 from agent.errands import Errands
@@ -15,7 +16,34 @@ if TYPE_CHECKING:
     from drivers.snmp import Session
 
 StatusCopy = Callable[[], Awaitable[Path | None]]
-ServerOf = Callable[[], "tuple[str, Facts] | None"]
+
+
+class Others(Protocol):
+    """What the other nodes say of themselves, and sent: for what is proved by comparing."""
+
+    def status_copy(self, group: str, /) -> StatusCopy: ...
+    def offset_ms(self, group: str, /) -> int | None: ...
+    def server_of(self, group: str, /) -> "tuple[str, Facts] | None": ...
+    def publish(self, group: str, facts: "Facts", /) -> None: ...
+
+
+class Nobody:
+    """Where nothing is carried nobody says anything."""
+
+    def status_copy(self, _group: str) -> StatusCopy:
+        async def none() -> Path | None:
+            return None
+
+        return none
+
+    def offset_ms(self, _group: str) -> int | None:
+        return None
+
+    def server_of(self, _group: str) -> "tuple[str, Facts] | None":
+        return None
+
+    def publish(self, _group: str, _facts: "Facts") -> None:
+        pass
 
 
 def hooks(group: GroupSettings, node: str) -> Hooks:
@@ -93,9 +121,7 @@ def provers(
     group: GroupSettings,
     state_dir: Path,
     serving: Callable[[], bool],
-    status_copy: StatusCopy | None,
-    offset_ms: Callable[[], int | None],
-    server_of: ServerOf,
+    others: Others,
 ) -> list[Prover]:
     """The looks that `core.readiness` asks of this group."""
     from drivers.proof_clock import ClockProof
@@ -103,11 +129,14 @@ def provers(
     from drivers.proof_unit import UnitProof
     from drivers.proof_versions import VersionsProof
 
+    name = group.name
     found: list[Prover] = [
         UnitProof(group),
         RoomProof(group, state_dir, serving),
-        ClockProof(group, offset_ms),
-        VersionsProof(group, server_of),
+        ClockProof(group, partial(others.offset_ms, name)),
+        VersionsProof(
+            group, partial(others.server_of, name), publish=partial(others.publish, name)
+        ),
     ]
     if group.standby == "cold" and group.services:
         from drivers.proof_ports import PortsProof
@@ -117,10 +146,10 @@ def provers(
         from drivers.proof_licence import LicenceProof
 
         found.append(LicenceProof(group))
-    if status_copy is not None and group.carried is not None and group.carried.load_test:
+    if group.carried is not None and group.carried.load_test:
         from drivers.proof_status import StatusProof
 
-        found.append(StatusProof(group, status_copy, serving))
+        found.append(StatusProof(group, others.status_copy(name), serving))
     if group.rehearse:
         from drivers.proof_rehearsal import RehearsalProof
 
@@ -158,9 +187,7 @@ class Groups:
         self,
         group: GroupSettings,
         serving: Callable[[], bool],
-        status_copy: StatusCopy | None = None,
-        offset_ms: Callable[[], int | None] = lambda: None,
-        server_of: ServerOf = lambda: None,
+        others: Others | None = None,
     ) -> list[Prover]:
         """The looks that the readiness of a standby is made of."""
-        return provers(group, self._state_dir, serving, status_copy, offset_ms, server_of)
+        return provers(group, self._state_dir, serving, others or Nobody())

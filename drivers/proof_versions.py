@@ -62,7 +62,10 @@ def _unfit(here: str, there: str) -> bool:
 
 
 class VersionsProof(Prover):
-    """Proofs "versions" and "drift". server_of: (node, its facts) of the active node, or None."""
+    """Proofs "versions" and "drift". server_of: (node, its facts) of the active node, or None.
+
+    publish: takes our own facts, so that the other nodes can compare.
+    """
 
     name = "versions"
 
@@ -72,10 +75,12 @@ class VersionsProof(Prover):
         server_of: SERVER_OF,
         bus: str = SYSTEM_BUS,
         *,
+        publish: Callable[[Facts], None] = lambda _: None,
         net: Path = Path("/sys/class/net"),
     ) -> None:
         super().__init__(settings)
         self._server_of = server_of
+        self._publish = publish
         self._bus = bus
         self._net = net
         self._facts: Facts = {}
@@ -98,6 +103,7 @@ class VersionsProof(Prover):
 
     async def _proofs(self) -> list[Proof]:
         ours = await self.facts()
+        self._publish(ours)
         server = self._server_of()
         if server is None:
             return [Proof("versions", None, "no active node is heard to compare with")]

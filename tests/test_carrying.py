@@ -673,3 +673,22 @@ def test_a_group_whose_name_is_unknown_to_a_peer_is_just_not_carried(tmp_path: P
             assert one.word.settings_ok
 
     asyncio.run(run())
+
+
+async def _hosts(folder: Path) -> None:
+    async with pair(folder) as (one, two):
+        one.carrying.publish("sbc", {"kernel": "6.1.0", "interfaces": ["eth0"]})
+        one.put(STATUS, "new")  # what is new is said at once, and the facts with it
+        await until(lambda: two.carrying.server_of("sbc") is not None)
+        assert two.carrying.server_of("sbc") == (
+            one.name,
+            {"kernel": "6.1.0", "interfaces": ["eth0"]},
+        )
+        assert one.carrying.server_of("sbc") is None  # it follows nobody
+        offset_ms = two.carrying.offset_ms("sbc")
+        assert offset_ms is not None
+        assert abs(offset_ms) < 60_000  # one and the same clock, however late it is heard
+
+
+def test_a_standby_hears_what_the_host_that_serves_is_like(tmp_path: Path) -> None:
+    asyncio.run(_hosts(tmp_path))

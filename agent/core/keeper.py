@@ -334,8 +334,7 @@ class KeeperCore:
             group = self.groups.get(name)
             if group is None:
                 continue
-            if (group.ready, group.well, group.able) != (word.ready, word.well, word.able):
-                self.beat_due = True
+            self.beat_due = self.beat_due or speech.changes(group, word)
             group.ready, group.well, group.able = word.ready, word.well, word.able
             group.worded, group.why = True, word.why
             group.order, group.order_to = word.order, word.to

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.core.keeper import KeeperCore
 
 SAME_AGAIN_MS = 10_000  # a row that changes nothing is on record once in so long
+SPOKE = ""  # in the memory, where groups have their names
 MOST_FALLEN = 16  # nodes that a request may say to be off
 
 ROWS = (
@@ -41,7 +42,10 @@ class Leases:
             name: _made(kind, config, name, now, kept.get(name), fresh) for name in config.leases
         }
         self.fallen: dict[str, int] = {}  # node that is proven to be off -> its keeper's boot then
-        self.spoke: set[str] = set()  # of those that are said to be off: they were heard since
+        spoke = kept.get(SPOKE)
+        self.spoke = (
+            set(filter(_is_text, spoke)) if isinstance(spoke, list) else set[str]()
+        )  # of those that are said to be off: they were heard since
         self.told: dict[tuple[str, str], int] = {}  # (group, rule) -> when it was on record
         self.told_until: dict[str, int] = {}
         self.written = b""
@@ -127,6 +131,7 @@ def spoken(core: "KeeperCore", node: str) -> None:
     if node in core.leases.fallen:
         del core.leases.fallen[node]
         core.leases.spoke.add(node)
+        _remember(core)
 
 
 def heard(core: "KeeperCore", event: PeerHeard) -> None:
@@ -226,6 +231,8 @@ def _record(core: "KeeperCore", name: str, lease: Lease, decision: Decision) -> 
 
 def _remember(core: "KeeperCore") -> None:
     kept = {name: lease.memory() for name, lease in core.leases.by_group.items()}
+    if core.leases.spoke:
+        kept[SPOKE] = sorted(core.leases.spoke)
     memory = json.dumps(kept, separators=(",", ":")).encode()
     if memory != core.leases.written:
         core.leases.written = memory
@@ -236,3 +243,7 @@ def of_group(core: "KeeperCore", name: str) -> tuple[str, int]:
     """For the agent: how the lease stands, and until when it is good without a new word."""
     lease = core.leases.by_group.get(name)
     return (lease.word, lease.until_ms) if lease is not None else ("", 0)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

@@ -4,10 +4,10 @@
 from typing import TYPE_CHECKING, Any
 
 from agent.core import leasing, sense
-from agent.core.election import HOLDING
+from agent.core.election import HOLDING, Kept
 from agent.core.guards import may_take, wanted
 from agent.core.keeping import Report, SendPeer
-from agent.core.model import GroupDeed, KeeperSaid, PeerDeed
+from agent.core.model import GroupDeed, KeeperSaid, PeerDeed, Word
 from agent.core.peer import Peer
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ def states(core: "KeeperCore") -> dict[str, list[Any]]:
             sense.hears(core, group),
         ]
     return found
+
+
+def changes(group: Kept, word: Word) -> bool:
+    """Whether the agent's word makes news for the peers: they are told at once."""
+    before = (group.ready, group.well, group.able, group.order, group.order_to)
+    return before != (word.ready, word.well, word.able, word.order, word.to)
 
 
 def beat(core: "KeeperCore") -> None:

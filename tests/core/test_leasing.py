@@ -198,6 +198,14 @@ def test_one_that_was_heard_since_is_not_off() -> None:
     assert not other.core.leases.by_group["sbc"].held  # type: ignore[attr-defined]
 
 
+def test_what_was_heard_since_is_known_to_the_next_keeper() -> None:
+    it = play().given(after(3_000), beat("lon2"), word(False, fenced=("lon2",)))
+    (kept,) = it.said(Remember, beat("lon2"))
+    successor = play(memory=kept.memory)
+    successor.given(after(3_000), word(False, claim=True, fenced=("lon2",)))
+    assert not successor.core.leases.by_group["sbc"].held
+
+
 @pytest.mark.parametrize(
     "body",
     [

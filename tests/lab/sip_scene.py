@@ -52,10 +52,6 @@ class Outcome:
     ghosts: int
     calls: list[Call]
 
-    @property
-    def stall_ms(self) -> float:
-        return max(self.fault.stall_ms, self.repair.stall_ms)
-
 
 def _nothing(scene: SipScene) -> None:
     pass

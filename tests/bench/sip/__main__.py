@@ -26,10 +26,11 @@ def undisturbed(scenario: Scenario, peer: bool, options: argparse.Namespace) -> 
     stalls = []
     for _ in range(AGAIN):
         found = scenario.once(peer, options.rate, options.advert)
-        if found.stall_ms <= STALL_MS:
+        stall_ms = scenario.stall_ms(found)
+        if stall_ms <= STALL_MS:
             say(f"{name}: {told(found)}")
             return found
-        stalls.append(f"{found.stall_ms:.0f}")
+        stalls.append(f"{stall_ms:.0f}")
         say(
             f"{name}: rejected, the caller's machine stood still for {stalls[-1]} ms: {told(found)}"
         )
@@ -46,7 +47,8 @@ def told(outcome: Outcome) -> str:
             f"{taken}lost {tally.standing_lost}+{tally.ringing_lost}+{tally.new_lost} of "
             f"{tally.standing}+{tally.ringing}+{tally.new}, slow {tally.slow}, "
             f"set-up {tally.worst_setup_ms:.0f} ms, repeats {tally.repeats}, "
-            f"stale {tally.stale_invites}, gap {felt.media_gap_ms:.0f} ms"
+            f"stale {tally.stale_invites}, gap {felt.media_gap_ms:.0f} ms, "
+            f"stall {felt.stall_ms:.0f} ms"
         )
     return f"{halves[0]} | {halves[1]} | ghosts {outcome.ghosts}"
 
