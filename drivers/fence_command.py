@@ -20,7 +20,7 @@ from drivers.lane import Lane
 from drivers.shell import Ended, question, said
 from drivers.switching import switch
 
-STATUS = {0: Sight.ON, 1: Sight.OFF}
+STATUS = {0: Sight.ON, 2: Sight.OFF}  # as fence-agents(8); 1 is how any broken script ends
 NOT_RUN = (126, 127)  # the shell found no such command, or may not run it
 SWEEPS = 5  # a child may be forked while the others are killed
 SWEEP_MS = 2_000
@@ -72,7 +72,7 @@ class CommandFence:
             raise Refused(f"node.{self.node}.fence.status: {said(ended)}")
         sight = STATUS.get(-1 if ended.code is None else ended.code)
         if sight is None:
-            raise Unreachable(f"node {self.node}: status command: {said(ended)}; 0 is on, 1 is off")
+            raise Unreachable(f"node {self.node}: status command: {said(ended)}; 0 is on, 2 is off")
         return sight
 
     async def _run(self, command: str, within_ms: int) -> Ended:

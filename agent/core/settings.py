@@ -61,7 +61,7 @@ class FenceSettings:
     """How a node is switched off from outside. kind: pdu ipmi command.
 
     All `outlets` must be off for a node to be off. off, on, status: shell words; status ends with 0
-    where the node is on, 1 where it is off, anything else is "not known".
+    where the node is on, 2 where it is off, anything else is "not known".
     """
 
     kind: str

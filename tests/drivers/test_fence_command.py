@@ -19,7 +19,7 @@ def fence(folder: Path, **changes: str) -> CommandFence:
     told = {
         "off": f"rm -f {power}",
         "on": f"touch {power}",
-        "status": f"test -e {power}",
+        "status": f"test -e {power} || exit 2",
     } | changes
     return CommandFence("lon2", FenceSettings("command", **told))
 
@@ -63,17 +63,17 @@ def test_a_command_that_fails_is_refused_even_where_the_status_fails_likewise(
 ) -> None:
     """A script that dies of its own fault ends with 1 too, which must not read as "off"."""
     with pytest.raises(Refused, match=r"node\.lon2\.fence\.off: exit 1: no such host"):
-        off(tmp_path, off="echo no such host; exit 1", status="exit 1")
+        off(tmp_path, off="echo no such host; exit 1", status="exit 2")
 
 
 def test_the_command_is_run_even_where_the_status_says_off_already(
     tmp_path: Path, powered: Path
 ) -> None:
-    off(tmp_path, status="exit 1")
+    off(tmp_path, status="exit 2")
     assert not powered.exists()
 
 
-@pytest.mark.parametrize("code", [2, 3, 255])
+@pytest.mark.parametrize("code", [1, 3, 255])
 def test_a_status_of_any_other_code_is_not_known(tmp_path: Path, code: int) -> None:
     with pytest.raises(Unreachable, match="not known to be off"):
         off(tmp_path, 800, status=f"exit {code}")

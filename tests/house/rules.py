@@ -179,3 +179,18 @@ def unlocked_dependencies(tree: Path, declared: Mapping[str, Iterable[str]]) -> 
             name = re.split(r"[\[<>=! ]", requirement)[0].lower()
             if name not in names:
                 yield f"pyproject.toml: {name} is not in {lock}; run make lock"
+
+
+def unkept_promises(tree: Path) -> Iterator[str]:
+    """Each test that docs/promises.md names is there, and each row names one."""
+    for row in re.findall(r"^\| (?!-)(.*)", (tree / "docs/promises.md").read_text(), re.MULTILINE)[
+        1:
+    ]:
+        what, _, shown = row.partition(" | ")
+        tests = re.findall(r"`(\S+\.py)::(test_\w+)`", shown)
+        if not tests:
+            yield f"docs/promises.md: nothing shows {what!r}"
+        for file, name in tests:
+            path = tree / file
+            if not path.is_file() or f"def {name}(" not in path.read_text():
+                yield f"docs/promises.md: {what}: there is no {file}::{name}"

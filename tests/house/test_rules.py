@@ -159,3 +159,13 @@ def test_versions_agree() -> None:
     version = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]["version"]
     changelog = (TREE / "CHANGELOG.md").read_text()
     assert f"## {version}" in changelog
+
+
+def test_what_is_promised_is_shown_by_a_test() -> None:
+    assert list(rules.unkept_promises(TREE)) == []
+
+
+def test_a_promise_without_its_test_is_noticed(tmp_path: Path) -> None:
+    rows = "| what | shown by |\n|---|---|\n| a | `tests/t.py::test_a` |\n| b | soon |\n"
+    put(tmp_path, "tests/t.py", "def test_b():\n    pass\n")
+    assert len(list(rules.unkept_promises(put(tmp_path, "docs/promises.md", rows)))) == 2
