@@ -32,6 +32,7 @@ def read_realtime(group: Section, standby: Standby) -> RealtimeSettings | None:
         _read_sessions(table),
         drain=table.text("drain"),
         undrain=table.text("undrain"),
+        drain_first=table.flag("drain_first", False),
         deadline_ms=table.duration("deadline", usual.deadline_ms, 0, 24 * HOUR_MS),
         ramp=table.text("ramp"),
         steps_pct=_read_steps(table) or usual.steps_pct,

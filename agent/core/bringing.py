@@ -322,5 +322,10 @@ class Bringing:
     @property
     def steps_down(self) -> bool:
         """Whether it must do something before the group is offered."""
-        drains = self.settings.realtime is not None and self.settings.realtime.drain != ""
-        return self.stops_first or self.demotes_first or drains
+        return self.stops_first or self.demotes_first or self.drains_first
+
+    @property
+    def drains_first(self) -> bool:
+        """Whether sessions that are up must end before the addresses go."""
+        realtime = self.settings.realtime
+        return realtime is not None and realtime.drain_first and realtime.drain != ""

@@ -94,6 +94,7 @@ def _release(role: Role) -> None:
     running = ending and any(care.state != OFF for care in role.cares)
     if way.releasing and not running and not way.unstill:
         way.releasing = way.claims = False
+        way.fenced = ()
         if role.owned_last and not role.held:
             role.marks.append("left")
 
@@ -201,11 +202,14 @@ def hook_ended(core: "AgentCore", run: tuple[Role, str], event: Outcome) -> None
 def _count(core: "AgentCore", role: Role) -> None:
     """Ask how many sessions are up while that matters; run what waited for the last one."""
     realtime = role.settings.realtime
-    if realtime is None or not realtime.sessions_kind:
+    if realtime is None:
         return
     if role.way.emptying_until and (role.way.sessions == 0 or core.now >= role.way.emptying_until):
         role.way.emptying_until = 0
         hook_aside("demote")(core, role, "")
+        hook_aside("undrain")(core, role, "")
+    if not realtime.sessions_kind:
+        return
     counts = role.way.state == DRAINING or role.way.emptying_until
     if counts and not role.way.counting and core.now >= role.way.count_at:
         role.way.counting = core.begin("sessions", role)

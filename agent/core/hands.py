@@ -99,9 +99,10 @@ def hook_aside(hook: str) -> Any:
         place = role.settings.realtime if hook in ("drain", "undrain", "ramp") else role.settings
         if place is None or not getattr(place, hook):
             return
-        if hook == "undrain" and not role.way.drained:
-            return
-        role.way.drained = hook == "drain"
+        if hook in ("drain", "undrain"):
+            if role.way.drained == (hook == "drain"):
+                return
+            role.way.drained = hook == "drain"
         op_id = core.begin("hook", (role, hook))
         if hook == "demote" and role.way.releasing:
             role.way.unstill.add(op_id)
@@ -113,8 +114,9 @@ def hook_aside(hook: str) -> Any:
 
 
 def _demote(core: "AgentCore", role: Role, word: str) -> None:
-    """Not before the last session is gone, where sessions are known of."""
-    if role.settings.realtime is not None and role.settings.realtime.sessions_kind:
+    """Not before the last session is gone, or had its time."""
+    realtime = role.settings.realtime
+    if realtime is not None and (realtime.sessions_kind or realtime.drain):
         role.way.emptying_until = core.now + role.way.drain_ms
         role.way.sessions = None
         return

@@ -100,6 +100,10 @@ def _settle_standby(core: "AgentCore", role: Role) -> None:
     wanted = any(
         peer.state == "alive" and peer.wanted.get(name) == me for peer in core.keeper.peers.values()
     )
+    peers = core.keeper.peers
+    role.way.fenced = tuple(
+        node for node in role.way.fenced if node not in peers or peers[node].state != "alive"
+    )  # one that speaks is on again
     role.barred = _barred(core, role)
     if role.orphaned:
         role.my_turn = _my_turn(core, role)

@@ -179,6 +179,7 @@ class RealtimeSettings:
 
     sessions: how many are up: "command" prints a number, "http" gives JSON with `field`, "oid" is
     read of 127.0.0.1 or of `address`. drain, undrain: commands: take no new work, take it again.
+    What was drained after a move takes new work again, as a standby, when its last session is gone.
     ramp: a command whose last word is the share of the load to take now, in percent.
     """
 
@@ -189,6 +190,7 @@ class RealtimeSettings:
     address: str = "127.0.0.1"
     drain: str = ""
     undrain: str = ""
+    drain_first: bool = False  # before the addresses move: for sessions that hang on them
     deadline_ms: int = 600_000
     ramp: str = ""
     steps_pct: tuple[int, ...] = (10, 25, 50, 100)

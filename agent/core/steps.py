@@ -66,22 +66,30 @@ def _undo(it: Bringing) -> None:
 def _fall(it: Bringing) -> None:
     """Nothing of it may go on: where two copies must not run, nobody is asked politely."""
     _settle(it)
+    it.share = 0
     it.releasing = it.claims
-    it.asks.append(("kill" if it.exclusive else "stop" if it.cold else "demote", ""))
+    if it.exclusive:
+        it.asks.append(("kill", ""))
+    elif it.cold:
+        it.asks.append(("stop", ""))
+    else:
+        it.asks += [("drain", ""), ("demote", "")]
 
 
 def _rest(it: Bringing) -> None:
     """A peer has it. What went on in parallel until now, or was drained for it, ends here."""
     _settle(it)
+    it.share = 0
     if it.cold and not it.stops_first:
         it.asks.append(("stop", ""))
     elif not it.cold and not it.demotes_first:
-        it.asks.append(("demote", ""))
-    it.asks.append(("undrain", ""))
+        it.asks += [("drain", ""), ("demote", "")]
 
 
 def _ramp(it: Bringing) -> None:
     _settle(it)
+    it.emptying_until = 0
+    it.asks.append(("undrain", ""))
     realtime = it.settings.realtime
     if realtime is None or not realtime.ramp or it.share >= len(realtime.steps_pct):
         return
@@ -104,7 +112,7 @@ GUARDS: dict[str, Callable[[Bringing], bool]] = {
     "can_fence": lambda it: it.can_fence,
     "nothing_known": lambda it: it.nothing_known,
     "again": lambda it: it.tries < TRIES,
-    "drains": lambda it: it.settings.realtime is not None and it.settings.realtime.drain != "",
+    "drains": lambda it: it.drains_first,
     "planned": lambda it: it.planned,
     "stops_first": lambda it: it.stops_first,
     "demotes": lambda it: it.settings.demote != "",

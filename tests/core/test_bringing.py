@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How a group comes into service on a node and goes out of it, step by step, and back."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.core import steps
@@ -376,7 +378,8 @@ REAL = {
     "standby": Standby.REALTIME,
     "realtime": RealtimeSettings(
         sessions_kind="command", sessions="count", drain="drain-it", undrain="undrain-it",
-        ramp="ramp-it", steps_pct=(10, 50, 100), step_every_ms=10_000, deadline_ms=60_000,
+        drain_first=True, ramp="ramp-it", steps_pct=(10, 50, 100), step_every_ms=10_000,
+        deadline_ms=60_000,
     ),
 }  # fmt: skip
 
@@ -424,6 +427,38 @@ def test_after_a_move_the_load_comes_in_steps():
     assert did(play, after(10_000)) == ["ramp 50"]
     assert did(play, after(10_000)) == ["ramp 100"]
     assert did(play, after(60_000)) == []
+
+
+def giving():
+    """The addresses go first, as they do where nothing else is said."""
+    kind = REAL | {"realtime": replace(REAL["realtime"], drain_first=False), "demote": "demote-it"}
+    play = serving(**kind)
+    play.given(play.keeper("active"), SWITCH)
+    assert play.word.order == "give"
+    return play
+
+
+def test_new_work_goes_to_the_other_node_at_once_and_the_old_sessions_end_here():
+    play = giving()
+    assert did(play, play.keeper("backup")) == ["drain", "count"]
+    play.given(play.done(sessions=3))
+    assert did(play, after(1000)) == ["count"]
+    play.given(play.done(sessions=0))
+    assert [a.hook for a in play.all if isinstance(a, RunHook)][-2:] == ["demote", "undrain"]
+
+
+def test_old_sessions_have_their_time_and_no_more():
+    play = giving()
+    play.given(play.keeper("backup"))
+    play.given(play.unknown(), after(61_000))
+    assert [a.hook for a in play.all if isinstance(a, RunHook)][-2:] == ["demote", "undrain"]
+
+
+def test_taken_back_before_the_last_session_went_it_takes_new_work_again():
+    play = giving()
+    play.given(play.keeper("backup"))
+    play.given(play.done(sessions=3))
+    assert did(play, play.keeper("active", epoch=9)) == ["undrain", "ramp 10"]
 
 
 # ---------------------------------------------------------------- groups among each other

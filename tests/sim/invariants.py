@@ -315,6 +315,9 @@ class Judge(Deeds):
             return
         if self.world.town.apart and self.said(node, group) in ("active", "giving"):
             return
+        lease = process.core.leases.by_group.get(group)
+        if lease is not None and not lease.held:
+            return  # whoever may run it next must not wait for us
         for name in self.world.town.groups[group].nodes:
             if name == node.name:
                 continue
