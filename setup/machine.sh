@@ -33,6 +33,8 @@ sip-tester       sipp: callers and a carrier
 ipmitool         fencing by IPMI
 openipmi         ipmi_sim: a BMC to fence by
 apache2-bin      WebDAV: the folder in a cloud
+mmdebstrap       Debian roots for the appliances of bench-cold
+systemd-container  systemd-nspawn, which boots them
 '
 units='named snmpd snmptrapd snmptrapd.socket keepalived frr kamailio openipmi'
 
