@@ -99,7 +99,7 @@ class IpmiFence:
             return ended
         if ended.code == NOT_FOUND:
             raise Refused(f"{self.name}: {said(ended)}; install the package ipmitool")
-        if REFUSED.search(ended.tail):
+        if ended.code is not None and REFUSED.search(ended.tail):
             raise Refused(
                 f"{self.name}: {said(ended)}; check user, password_file and the user's privilege"
             )

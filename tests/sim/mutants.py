@@ -258,11 +258,11 @@ MUTANTS = {
     "epoch not kept": _mutant("epoch-not-kept", "epoch-reused", agent=EpochNotKept),
     "late reply believed": _mutant("let-go", keeper=LateReplyBelieved, story="late-reply"),
     "standby not ready": _mutant("not-ready", keeper=StandbyNotReady),
-    "never yields": _mutant("two-owners", keeper=NeverYields),
+    "never yields": _mutant("two-owners", "taken-from-the-well", keeper=NeverYields),
     "lets go first": _mutant("let-go", "taken-from-the-well", keeper=LetsGoFirst),
     "trusts itself": _mutant("flap", keeper=TrustsItself, story="short-freeze"),
     "quiet winner": _mutant(
-        "back-unannounced", "client-misled", "unserved-long", keeper=QuietWinner
+        "back-unannounced", "undefended", "client-misled", "unserved-long", keeper=QuietWinner
     ),
     "sense ignored": _mutant("deaf-taker", keeper=SenseIgnored, story="isolated-backup"),
     "cut off and stays": _mutant("cut-off-owner", keeper=CutOffStays, story="silent-port"),
