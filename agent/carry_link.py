@@ -35,7 +35,8 @@ from agent.ports import Garbled, PortError, Refused
 
 NEWS_WITHIN_MS = 5_000
 NEWS_A_LIMIT = 4  # a status is vouched for so often within the time in which it grows stale
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
+ANSWER_S = 2.0  # beyond the time that a question for news may wait: a cut sends no farewell
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 2.0
 AFTER_REFUSAL_S = 10.0
 
 
@@ -105,7 +106,8 @@ class Link:
             have = {name: group.have() for name, group in self._groups.items()}
             asked_ms = self._clock.now_ms()
             ask = AskNews(0 if more else self._within_ms, dict(self._seen), have)
-            self._hear(await self._ask(channel, ask), asked_ms)
+            await channel.say(dump_question(ask))
+            self._hear(await channel.hear(ask.within_ms / 1000 + ANSWER_S), asked_ms)
             self.trouble = ""
             more = False
             for group in self._groups.values():

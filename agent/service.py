@@ -221,7 +221,7 @@ class Agent:
             for role in self.core.roles.values()
             if role.lease == "held" and role.lease_until_ms
         ]
-        return min([KEEPER_HUNG_MS, *(lease_ms * 9 // 20 for lease_ms in leases)])
+        return min([KEEPER_HUNG_MS, *(lease_ms * 3 // 8 for lease_ms in leases)])
 
     def _watch_keeper(self, now: int) -> None:
         quiet_ms = now - self._keeper_ms

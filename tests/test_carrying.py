@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from agent.carry_hands import Clock
+from agent.carry_link import Link
 from agent.core.carriage import Said
 from agent.core.settings import CarriedSettings
 from agent.ports import Refused, Unreachable
@@ -538,7 +540,7 @@ class Scripted:
     async def pour(self, item: int, piece: bytes) -> None:
         raise AssertionError("a standby sends no content")
 
-    async def hear(self) -> dict[str, Any]:
+    async def hear(self, within_s: float = 60.0) -> dict[str, Any]:
         if not self._due:
             raise Unreachable("the script is over")
         found: dict[str, Any] = self._due.pop(0)
@@ -692,3 +694,40 @@ async def _hosts(folder: Path) -> None:
 
 def test_a_standby_hears_what_the_host_that_serves_is_like(tmp_path: Path) -> None:
     asyncio.run(_hosts(tmp_path))
+
+
+class Mute:
+    """A peer behind a silent cut: the connection stands, and nothing ever comes by it."""
+
+    node = "two"
+
+    def __init__(self) -> None:
+        self.waited_s: list[float] = []
+
+    async def say(self, said: dict[str, Any]) -> None:
+        self.within_ms = said["within_ms"]
+
+    async def hear(self, within_s: float = 3600.0) -> dict[str, Any]:
+        self.waited_s.append(within_s)
+        raise Unreachable("two: is heard no more")
+
+    async def close(self) -> None:
+        pass
+
+
+async def _mute(folder: Path) -> None:
+    async with pair(folder) as (one, _):
+        peer = Mute()
+
+        async def dial() -> Mute:
+            return peer
+
+        link = Link("two", [one.group], Clock(), dial, lambda _: 0, lambda _: None)
+        running = asyncio.ensure_future(link.run())
+        await until(lambda: peer.waited_s)
+        running.cancel()
+        assert peer.waited_s[0] <= peer.within_ms / 1000 + 2.0
+
+
+def test_a_peer_that_says_nothing_is_given_up_soon_after_it_should_have(tmp_path: Path) -> None:
+    asyncio.run(_mute(tmp_path))
