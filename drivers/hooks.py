@@ -9,14 +9,17 @@ from drivers.shell import question, said
 class GroupHooks:
     """ports.Hooks. A hook leaves nobody behind: what it started is killed when it ends.
 
-    The command sees STANDPIPE_GROUP and STANDPIPE_NODE; `word`, where there is one, is its last
-    argument.
+    The command sees STANDPIPE_GROUP and STANDPIPE_NODE, in a realtime group STANDPIPE_JITTER_MS too:
+    within what time clients are to come back, each at a random moment. `word`, where there is one,
+    is its last argument.
     """
 
     def __init__(self, group: GroupSettings, node: str) -> None:
         self._group = group.name
-        self._node = node
         realtime, carried = group.realtime, group.carried
+        self._told = {"STANDPIPE_GROUP": group.name, "STANDPIPE_NODE": node}
+        if realtime:
+            self._told["STANDPIPE_JITTER_MS"] = str(realtime.jitter_ms)
         self._commands = {
             "promote": group.promote,
             "demote": group.demote,
@@ -32,8 +35,7 @@ class GroupHooks:
         who = f"group {self._group}: {hook}"
         if not command:
             raise Refused(f"{who}: no such command is configured")
-        told = {"STANDPIPE_GROUP": self._group, "STANDPIPE_NODE": self._node}
-        exported = " ".join(f"{name}={_quoted(value)}" for name, value in told.items())
+        exported = " ".join(f"{name}={_quoted(value)}" for name, value in self._told.items())
         line = f"export {exported}; {command}" + (f" {_quoted(word)}" if word else "")
         try:
             ended = await question(line, within_ms)

@@ -27,10 +27,12 @@ def run(hook: str, word: str = "", within_ms: int = 5000, **keys: str) -> str:
 def test_a_hook_is_told_of_what_and_with_what(tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     script = tmp_path / "ramp"
-    script.write_text(f'#!/bin/sh\necho "$STANDPIPE_GROUP $STANDPIPE_NODE $1" >{seen}\n')
+    script.write_text(
+        f'#!/bin/sh\necho "$STANDPIPE_GROUP $STANDPIPE_NODE $STANDPIPE_JITTER_MS $1" >{seen}\n'
+    )
     script.chmod(0o755)
     run("ramp", "25", ramp=str(script))
-    assert seen.read_text() == "it's lon1 25\n"
+    assert seen.read_text() == "it's lon1 5000 25\n"
 
 
 def test_one_that_fails_says_so_and_what_to_run() -> None:
