@@ -9,7 +9,7 @@ from drivers.shell import question, said
 class GroupHooks:
     """ports.Hooks. A hook leaves nobody behind: what it started is killed when it ends.
 
-    The command sees STANDPIPE_GROUP and STANDPIPE_NODE, in a realtime group STANDPIPE_JITTER_MS too:
+    The command sees STANDPIPE_GROUP, STANDPIPE_NODE, and in a realtime group STANDPIPE_JITTER_MS:
     within what time clients are to come back, each at a random moment. `word`, where there is one,
     is its last argument.
     """
