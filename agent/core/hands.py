@@ -181,6 +181,7 @@ def _blocked(core: "AgentCore", role: Role, _: str) -> None:
 def _lease_lost(core: "AgentCore", role: Role, _: str) -> None:
     text = "no majority renewed the lease in time: stopped here, so that there is one copy"
     core.raise_alarm("lease-lost", subject(role), text)
+    core.fire_role(role, "lease_lost")
 
 
 def _hook_failed(core: "AgentCore", role: Role, _: str) -> None:

@@ -53,6 +53,8 @@ ROWS = (
         "nobody serves: probation must not keep the group down"),
     Row("R-NOT-NEEDED", STARTING, "served", (), STANDBY, ("cancel", "stand_down"),
         "another node serves after all"),
+    Row("R-LEASE-LOST", STARTING, "lease_lost", (), STANDBY, ("stand_down",),
+        "the lease ran out before the addresses came: begin anew"),
     Row("R-NO-START", STARTING, "broken", (), QUARANTINE,
         ("cancel", "stand_down", "fell", "forget", "page"),
         "the services do not come up here: a human must look"),

@@ -269,6 +269,18 @@ def test_a_lease_that_ends_unheard_kills_at_that_very_moment():
     assert did(play, after(1)) == [KILL, STOP]
 
 
+def test_a_lease_that_is_lost_on_the_way_up_is_asked_for_again():
+    play = standby(**LEASE)
+    play.given(play.keeper(orphaned=True, lease="held"))
+    assert did(play, play.keeper(orphaned=True, lease="lost")) == [KILL, STOP]
+    assert play.role.state == "standby"
+    for action in [a for a in play.all if isinstance(a, ControlService)][-2:]:
+        play.given(Outcome(action.op_id, True))
+    play.given(play.keeper(orphaned=True, lease="refused"), after(1000))
+    assert play.role.state == "starting"
+    assert play.word.claim
+
+
 def test_a_planned_move_gives_the_lease_with_the_offer_and_not_before():
     play = held()
     play.given(SWITCH)
