@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A group's commands: promote, demote, drain, undrain, ramp, apply. sh(1), with a limit."""
 
+from shlex import quote
+
 from agent.core.settings import GroupSettings
 from agent.ports import Refused, Unreachable
 from drivers.shell import question, said
@@ -35,8 +37,8 @@ class GroupHooks:
         who = f"group {self._group}: {hook}"
         if not command:
             raise Refused(f"{who}: no such command is configured")
-        exported = " ".join(f"{name}={_quoted(value)}" for name, value in self._told.items())
-        line = f"export {exported}; {command}" + (f" {_quoted(word)}" if word else "")
+        exported = " ".join(f"{name}={quote(value)}" for name, value in self._told.items())
+        line = f"export {exported}; {command}" + (f" {quote(word)}" if word else "")
         try:
             ended = await question(line, within_ms)
         except OSError as error:
@@ -49,8 +51,3 @@ class GroupHooks:
         if ended.code != 0:
             raise Refused(f"{who}: {said(ended)}; run by hand: {command}")
         return f"{hook} done in {ended.took_ms} ms"
-
-
-def _quoted(value: str) -> str:
-    """One word for sh(1)."""
-    return "'" + value.replace("'", "'\\''") + "'"

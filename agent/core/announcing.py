@@ -51,11 +51,11 @@ def heard(core: "AgentCore", role: Role, deed: GroupDeed, decisions: tuple[Decis
     if role.state != ACTIVE or not role.settings.announce_command:
         announcing.tenure = None
         announcing.retry_at, announcing.again = 0, False
-        core.clear_alarm(KIND, _subject(role), "this node has nothing to announce any more")
+        core.clear_alarm(KIND, role.subject, "this node has nothing to announce any more")
         return
     if deed.state != ACTIVE:
         return  # it has the addresses, but asks or waits
-    machine, before = f"group {role.settings.name}", announcing.tenure
+    machine, before = role.subject, announcing.tenure
     announcing.tenure = deed.tenure
     taken = any(said.machine == machine and said.rule in TAKING for said in decisions)
     if taken or before is None or (before and before != deed.tenure):
@@ -74,7 +74,7 @@ def begin(core: "AgentCore", role: Role) -> None:
 def _run(core: "AgentCore", role: Role) -> None:
     name = role.settings.name
     op_id = role.announcing.op_id = core.begin("announce", role)
-    core.note("intent", _subject(role), "announce", op_id=op_id, within_ms=WITHIN_MS)
+    core.note("intent", role.subject, "announce", op_id=op_id, within_ms=WITHIN_MS)
     core.out.append(ControlService(op_id, name, called(name), "start", WITHIN_MS))
 
 
@@ -87,7 +87,7 @@ def ended(core: "AgentCore", role: Role, event: Outcome) -> None:
     if announcing.again:
         begin(core, role)
     elif event.ok:
-        core.clear_alarm(KIND, _subject(role), "it was done")
+        core.clear_alarm(KIND, role.subject, "it was done")
     else:
         announcing.tries += 1
         if announcing.tries <= len(WAITS_MS):
@@ -96,7 +96,7 @@ def ended(core: "AgentCore", role: Role, event: Outcome) -> None:
             then = f"tried again in {wait_ms // 1000} s"
         else:
             then = f"given up; mend it, then: standpipe clear {role.settings.name}"
-        core.raise_alarm(KIND, _subject(role), f"{event.detail}; {then}")
+        core.raise_alarm(KIND, role.subject, f"{event.detail}; {then}")
 
 
 def watch(core: "AgentCore", role: Role) -> None:
@@ -113,7 +113,3 @@ def cleared(core: "AgentCore", role: Role) -> None:
     given_up = announcing.tries > len(WAITS_MS) and not announcing.op_id
     if announcing.tenure is not None and given_up:
         begin(core, role)
-
-
-def _subject(role: Role) -> str:
-    return f"group {role.settings.name}"

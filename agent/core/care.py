@@ -105,6 +105,11 @@ class Care:
         return [c for c in self.checks.values() if self.serving or not c.settings.floating]
 
     @property
+    def subject(self) -> str:
+        """As alarms and the journal name it."""
+        return f"service {self.settings.name} of {self.group}"
+
+    @property
     def well(self) -> bool:
         """Heard to be alive, and nothing is being done to it."""
         return self.state == WELL

@@ -25,7 +25,6 @@ from agent.core.hands import (
     kill_all,
     start_ready,
     stop_ready,
-    subject,
 )
 from agent.core.model import Decision, Outcome
 from agent.core.orders import ReadSessions
@@ -111,8 +110,8 @@ def _seen(core: "AgentCore", role: Role) -> str:
     if ended and way.claims and way.state not in (IDLE, CLAIMING, FENCING, GONE):
         return "lease_lost"
     if way.state == CLAIMING and role.lease == "held":
-        core.clear_alarm("exclusive-blocked", subject(role), "the lease is here")
-        core.clear_alarm("lease-lost", subject(role), "the lease is here again")
+        core.clear_alarm("exclusive-blocked", role.subject, "the lease is here")
+        core.clear_alarm("lease-lost", role.subject, "the lease is here again")
         return "held"
     if way.state == STARTING:
         if role.broken() and role.held:
@@ -174,7 +173,7 @@ def killed(core: "AgentCore", care: Care, event: Outcome) -> None:
     """Seen to be gone, or not: then it is tried again for as long as it takes."""
     way = core.roles[care.group].way
     way.unstill.discard(event.op_id)
-    subject = f"service {care.settings.name} of {care.group}"
+    subject = care.subject
     if event.ok:
         core.clear_alarm("stop-failed", subject, "its processes are gone")
     else:
@@ -191,9 +190,9 @@ def hook_ended(core: "AgentCore", run: tuple[Role, str], event: Outcome) -> None
         if not event.ok:
             kill_all(core, role, "")
     if event.ok:
-        core.clear_alarm("hook-failed", subject(role), f"{hook} was done")
+        core.clear_alarm("hook-failed", role.subject, f"{hook} was done")
     else:
-        core.raise_alarm("hook-failed", subject(role), f"{hook}: {event.detail}")
+        core.raise_alarm("hook-failed", role.subject, f"{hook}: {event.detail}")
 
 
 # ---------------------------------------------------------------- sessions

@@ -75,7 +75,7 @@ def kill(core: "AgentCore", care: Care) -> None:
     """All of its processes, now: nobody waits for how that ends, the stop after it looks."""
     op_id = core.begin("kill", care)
     core.roles[care.group].way.unstill.add(op_id)
-    subject = f"service {care.settings.name} of {care.group}"
+    subject = care.subject
     core.note("intent", subject, "kill", op_id=op_id, within_ms=KILL_WITHIN_MS)
     name = care.settings.name
     core.out.append(ControlService(op_id, care.group, name, "kill", KILL_WITHIN_MS))
@@ -107,7 +107,7 @@ def hook_aside(hook: str) -> Any:
         if hook == "demote" and role.way.releasing:
             role.way.unstill.add(op_id)
         within_ms = role.settings.hook_within_ms
-        core.note("intent", subject(role), f"{hook} {word}".strip(), op_id=op_id)
+        core.note("intent", role.subject, f"{hook} {word}".strip(), op_id=op_id)
         core.out.append(RunHook(op_id, role.settings.name, hook, within_ms, word))
 
     return hand
@@ -148,7 +148,7 @@ def _fence(core: "AgentCore", role: Role, _: str) -> None:
 
 def _begin(core: "AgentCore", role: Role, what: str) -> int:
     op_id = role.way.op_id = core.begin("way", role)
-    core.note("intent", subject(role), what, op_id=op_id)
+    core.note("intent", role.subject, what, op_id=op_id)
     return op_id
 
 
@@ -175,17 +175,17 @@ def _blocked(core: "AgentCore", role: Role, _: str) -> None:
         f"{role.last_owner or 'another node'} may still run it, and no majority says otherwise; if "
         f"you know it is off: standpipe failover {name} --to {core.settings.node} --force"
     )
-    core.raise_alarm("exclusive-blocked", subject(role), text)
+    core.raise_alarm("exclusive-blocked", role.subject, text)
 
 
 def _lease_lost(core: "AgentCore", role: Role, _: str) -> None:
     text = "no majority renewed the lease in time: stopped here, so that there is one copy"
-    core.raise_alarm("lease-lost", subject(role), text)
+    core.raise_alarm("lease-lost", role.subject, text)
     core.fire_role(role, "lease_lost")
 
 
 def _hook_failed(core: "AgentCore", role: Role, _: str) -> None:
-    core.raise_alarm("hook-failed", subject(role), role.way.why or "it did not say why")
+    core.raise_alarm("hook-failed", role.subject, role.way.why or "it did not say why")
 
 
 def _undone(_: "AgentCore", role: Role, __: str) -> None:
@@ -195,11 +195,6 @@ def _undone(_: "AgentCore", role: Role, __: str) -> None:
 
 def _back(_: "AgentCore", role: Role, __: str) -> None:
     role.marks.append("owned")
-
-
-def subject(role: Role) -> str:
-    """As alarms and the journal name it."""
-    return f"group {role.settings.name}"
 
 
 HANDS = {

@@ -29,7 +29,7 @@ def gather(core: "AgentCore", role: Role) -> None:
 def gathered(core: "AgentCore", about: tuple[Role, Care], event: Outcome) -> None:
     """One page that says it all."""
     role, care = about
-    subject = f"group {role.settings.name}"
+    subject = role.subject
     lines = [str(line) for line in event.facts.get("lines", ())]
     resources = event.facts.get("resources", {})
     tried = f"{care.settings.restarts - care.budget.left(core.now)} restarts"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.core import announcing, courses, governor, network, operate, paging, tending
 from agent.core import role as roles
+from agent.core.bringing import IDLE, SERVING
 from agent.core.care_rows import OFF
 from agent.core.model import Decision, GroupDeed, Health, KeeperLost, KeeperSaid
 from agent.core.orders import KeepEpoch
@@ -42,8 +43,9 @@ def _group_said(core: "AgentCore", role: Role, event: KeeperSaid, first: bool) -
     adopted = first and deed.tenure > 0
     if adopted:
         role.epoch = deed.epoch  # this keeper served before this agent was started
+    peer_ready = bool(operate.takers(core, role))
     for care in role.cares:
-        care.peer_ready = bool(operate.takers(core, role))
+        care.peer_ready = peer_ready
     _hear_deed(core, role, deed, adopted)
     if first and not role.held:
         _look_around(core, role)
@@ -81,7 +83,7 @@ def _hear_deed(core: "AgentCore", role: Role, deed: GroupDeed, adopted: bool) ->
         tell_move(core, role, deed.active)  # it cannot say so itself
     if deed.active:
         for kind in ("exclusive-blocked", "lease-lost"):
-            core.clear_alarm(kind, f"group {role.settings.name}", f"{deed.active} serves")
+            core.clear_alarm(kind, role.subject, f"{deed.active} serves")
     role.last_owner = deed.active or role.last_owner
 
 
@@ -97,10 +99,8 @@ def _settle_standby(core: "AgentCore", role: Role) -> None:
     """What a node without the addresses has to do: come up, or go down again."""
     assert core.keeper is not None
     name, me = role.settings.name, core.settings.node
-    wanted = any(
-        peer.state == "alive" and peer.wanted.get(name) == me for peer in core.keeper.peers.values()
-    )
     peers = core.keeper.peers
+    wanted = any(p.state == "alive" and p.wanted.get(name) == me for p in peers.values())
     role.way.fenced = tuple(
         node for node in role.way.fenced if node not in peers or peers[node].state != "alive"
     )  # one that speaks is on again
@@ -171,7 +171,7 @@ def fire_role(core: "AgentCore", role: Role, event: str) -> None:
         )
     for effect in choice.effects:
         effect(role)
-    if role.way.state not in (way_before, "idle"):
+    if role.way.state not in (way_before, IDLE):
         role.winding_down = False
     if role.way.state != way_before:
         core.note("decision", f"way {name}", f"{row.rule}: {way_before} -> {role.way.state}")
@@ -194,7 +194,7 @@ def keep_marks(core: "AgentCore", role: Role) -> None:
         mark = role.marks.pop(0)
         number = role.turn(mark)
         op_id = core.begin("mark", role)
-        core.note("intent", f"group {role.settings.name}", f"{mark} {number}", op_id=op_id)
+        core.note("intent", role.subject, f"{mark} {number}", op_id=op_id)
         core.out.append(KeepEpoch(op_id, f"{mark}:{role.settings.name}", number))
 
 
@@ -204,7 +204,7 @@ def tell_move(core: "AgentCore", role: Role, to: str) -> None:
         return
     under = "" if role.plain_active() else f" under epoch {role.epoch}"
     text = f"from {role.called(role.last_owner)} to {role.called(to)}{under}"
-    core.raise_alarm("group-moved", f"group {role.settings.name}", text)
+    core.raise_alarm("group-moved", role.subject, text)
 
 
 def tick_role(core: "AgentCore", role: Role) -> None:
@@ -226,7 +226,7 @@ def tick_role(core: "AgentCore", role: Role) -> None:
 def leave(core: "AgentCore", role: Role) -> None:
     """A group that must be taken down here before it can go elsewhere, where it cannot stay or
     where its preferred node has been well for long enough."""
-    if role.state != ACTIVE or not role.way.steps_down or role.way.state != "serving":
+    if role.state != ACTIVE or not role.way.steps_down or role.way.state != SERVING:
         return
     why = role.failing() or role.pressing()
     if why and not core.maintained() and operate.takers(core, role):

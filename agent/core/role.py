@@ -174,6 +174,11 @@ class Role:
         self.fencing = ""
 
     @property
+    def subject(self) -> str:
+        """As alarms and the journal name it."""
+        return f"group {self.settings.name}"
+
+    @property
     def held(self) -> bool:
         """Whether the keeper has the addresses on this node."""
         return self.deed_state in HELD

@@ -54,7 +54,7 @@ def died(core: "AgentCore", event: Died) -> bool:
     care.pid = 0
     care.dead = True
     care.detail = f"main process {event.pid} is gone" + (f": {event.status}" * bool(event.status))
-    core.note("sample", _subject(care), care.detail)
+    core.note("sample", care.subject, care.detail)
     judge(core, care)
     return True
 
@@ -85,13 +85,13 @@ def judge(core: "AgentCore", care: Care) -> None:
     health = care.health(core.now)
     if health in (Health.UP, Health.DEGRADED):
         fire_care(core, care, "up")
-        core.clear_alarm("service-down", _subject(care), "it answers again")
+        core.clear_alarm("service-down", care.subject, "it answers again")
     elif health is Health.DOWN and care.state not in ENDING:
         if not care.dead:
             down = (c.detail for c in care.checks.values() if c.health is Health.DOWN)
             care.detail = next(down, "no answer")
         if _grounded(core, care):  # else people are told of what it stands on
-            core.raise_alarm("service-down", _subject(care), care.detail)
+            core.raise_alarm("service-down", care.subject, care.detail)
         fire_care(core, care, "died" if care.dead else "hung" if care.hangs else "down")
 
 
@@ -111,7 +111,7 @@ def fire_care(core: "AgentCore", care: Care, event: str) -> None:
         return
     core.decided(
         Decision(
-            _subject(care),
+            care.subject,
             row.rule,
             before,
             care.state,
@@ -141,7 +141,7 @@ def _mend_above(core: "AgentCore", care: Care) -> None:
 
 
 def _tell(core: "AgentCore", care: Care, before: str, effects: tuple[str, ...], why: str) -> None:
-    subject = _subject(care)
+    subject = care.subject
     if care.state == OFF:
         core.clear_alarm("service-down", subject, "it is not meant to run here")
     if "restart" in effects:
@@ -157,10 +157,6 @@ def _tell(core: "AgentCore", care: Care, before: str, effects: tuple[str, ...], 
 def order(core: "AgentCore", care: Care, verb: str, within_ms: int) -> int:
     """Carry a verb out; its op_id."""
     op_id = core.begin("service", care)
-    core.note("intent", _subject(care), verb, op_id=op_id, within_ms=within_ms)
+    core.note("intent", care.subject, verb, op_id=op_id, within_ms=within_ms)
     core.out.append(ControlService(op_id, care.group, care.settings.name, verb, within_ms))
     return op_id
-
-
-def _subject(care: Care) -> str:
-    return f"service {care.settings.name} of {care.group}"

@@ -17,6 +17,7 @@ from agent.core.lease_count import DRIFT, Ask, Vote, enough, holder_ms, voter_ms
 from agent.core.lease_moves import HOLDER, VOTER
 from agent.core.lease_rows import FREE, HELD, IDLE, LOST, PROMISED, QUIET, REFUSED
 from tests.core.leases import LEASE_MS, MOST, PAIR, THREE, WITNESSED, Street
+from tests.core.planted import Amnesic, Forgets, FromReply, LateReply, Trusts
 
 FIVE = LeaseTerms(tuple("abcde"), tuple("abcde"), LEASE_MS)
 
@@ -429,48 +430,6 @@ def test_never_two_holders_and_one_in_the_end(seed: int, terms: LeaseTerms) -> N
     street, holders = story(seed, terms)
     assert not street.both_ms
     assert len(holders) == 1
-
-
-class FromReply(Lease):
-    """The lease counts from the answer."""
-
-    _late_ms = LEASE_MS  # type: ignore[assignment]
-
-    def _carried(self, asked: Any) -> None:
-        asked.sent_ms = self.now
-        super()._carried(asked)
-
-
-class Amnesic(Lease):
-    """A voter that remembers nothing votes."""
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self.quiet_until = self.now if self.promise is None else self.quiet_until
-
-
-class LateReply(Lease):
-    """Any answer is one to the last request."""
-
-    def answered(self, vote: Vote, now: int) -> None:
-        number = self.rounds[-1].number if self.rounds else vote.number
-        super().answered(replace(vote, number=number), now)
-
-
-class Forgets(Lease):
-    """A restarted keeper knows nothing of what its predecessor promised."""
-
-    def memory(self) -> list[Any]:
-        return [None, 0, *super().memory()[2:]]
-
-
-class Trusts(Lease):
-    """A pause does not count."""
-
-    def look(self, now: int) -> None:
-        if self.since_ms and now - self.now > 400:
-            self.since_ms += now - self.now
-        super().look(now)
 
 
 class SoftIsFirm(Lease):
